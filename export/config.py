@@ -1,0 +1,33 @@
+"""What a recipe says about exporting: precisions, target instruction set, and how exact the graph must be."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from artifact.config import Config
+
+Precision = Literal["float32", "int8"]
+InstructionSet = Literal["host", "avx2", "avx512", "vnni", "arm64"]
+
+
+class Parity(Config):
+    """The grid on which every graph is compared with its source model, and the bounds it must keep."""
+
+    batch_sizes: tuple[int, ...] = (1, 2, 7, 32)
+    lengths: tuple[int, ...] = (2, 3, 15, 16, 17)
+    """Tokens, special ones included; the model's `max_tokens` is always added, and longer ones are left out."""
+    float32_max_abs_error: float = Field(default=1e-4, gt=0)
+    """Largest difference of any logit or embedding component, float32 graph against PyTorch."""
+    int8_min_cosine: float = Field(default=0.90, gt=0, le=1)
+    """Smallest cosine between the int8 graph's and PyTorch's embedding, over the grid."""
+
+
+class ExportConfig(Config):
+    """How models become bundles."""
+
+    opset: int = Field(default=17, ge=14, le=21)
+    precisions: tuple[Precision, ...] = ("float32", "int8")
+    """The first is always `float32`: the others are made from it."""
+    target: InstructionSet = "host"
+    """Instruction set the int8 weights are made for; `host` detects this machine's and records it."""
+    parity: Parity = Parity()

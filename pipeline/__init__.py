@@ -1,0 +1,1 @@
+"""The compression pipeline: recipes, evaluation, gates, reports and the `understudy` command."""

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from artifact.config import Config
+from pipeline.recipe import Gate
 
 
 class Interval(Config):
@@ -75,6 +76,8 @@ class GateResult(Config):
     bound: str
     """As it reads: `>= 0.99`."""
     verdict: Verdict
+    reason: str
+    """Why, in one line, for a log or a pull request."""
 
 
 class ReportRow(Config):
@@ -104,6 +107,8 @@ class Report(Config):
     reference: str
     """Row of the ratios in the table: the first model in PyTorch, as people run it today."""
     rows: tuple[ReportRow, ...]
+    conditions: dict[str, Gate]
+    """The recipe's gates, so that they can be judged again from the samples below."""
     gates: tuple[GateResult, ...]
     verdict: Verdict
     machine: dict[str, Any]
@@ -111,3 +116,7 @@ class Report(Config):
     """Artefact name to digest."""
     facts: dict[str, Any]
     """Facts of each artefact's manifest, by artefact name."""
+    evaluation: Evaluation
+    """Every answer, so that a later report can be compared with this one example by example."""
+    benchmark: Benchmark
+    """Every sample."""

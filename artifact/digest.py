@@ -25,7 +25,7 @@ def hash_file(path: Path) -> str:
 
 
 def hash_directory(directory: Path) -> str:
-    """Digest of a directory that was not sealed by us, such as a teacher's; follows links, as the Hub cache has them."""
+    """Digest of a directory not sealed by us, such as a teacher's; links are followed (the Hub cache has them)."""
     return hash_json({name: hash_file(directory / name) for name in list_files(directory)})
 
 

@@ -6,7 +6,7 @@
     ├── ModelError         a teacher or student that cannot be loaded, captured or built
     ├── TrainingError      a run that collapsed, diverged or ran out of room
     ├── ArtifactError      a directory that is not the artefact it should be
-    │   └── RecipeMismatch an output made from another recipe
+    │   └── RecipeMismatchError  an output made from another recipe
     ├── ExportError        a graph that could not be exported, fused or quantized
     │   └── ParityError    a graph that does not answer as its source model does
     ├── BenchError         a measurement that could not be taken
@@ -51,7 +51,7 @@ class ArtifactError(UnderstudyError):
     """A directory that is not the artefact it should be: absent, unsealed, of another kind, or changed."""
 
 
-class RecipeMismatch(ArtifactError):
+class RecipeMismatchError(ArtifactError):
     """An output directory that already holds something made from another recipe."""
 
 

@@ -1,7 +1,7 @@
 """Run a stage exactly once: fresh is skipped, interrupted goes on, an output of another recipe is never overwritten.
 
-    stage = Stage(kind="model", out=Path("out/demo/student"), name="distill", version=1, config=config, inputs={...})
-    manifest = run_stage(stage, work=lambda directory: facts, force=False)
+stage = Stage(kind="model", out=Path("out/demo/student"), name="distill", version=1, config=config, inputs={...})
+manifest = run_stage(stage, work=lambda directory: facts, force=False)
 """
 
 import contextlib
@@ -16,8 +16,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from artifact.config import Config
-from artifact.errors import ArtifactError, RecipeMismatch
-from artifact.manifest import MANIFEST, WORKING, Manifest, Origin, Request, open_artifact, read_manifest, seal, write_json
+from artifact.errors import ArtifactError, RecipeMismatchError
+from artifact.manifest import (
+    MANIFEST,
+    WORKING,
+    Manifest,
+    Origin,
+    Request,
+    open_artifact,
+    read_manifest,
+    seal,
+    write_json,
+)
 
 Work = Callable[[Path], Mapping[str, Any]]
 """Fills a directory and returns the facts measured on the way."""
@@ -87,7 +97,7 @@ def find_state(out: Path, request: Request) -> State:
 def run_stage(stage: Stage, work: Work, *, force: bool = False) -> Manifest:
     """The sealed output of `stage`, worked for only when it is not there yet.
 
-    `force` replaces an output that another recipe made, or that was damaged. Raises `RecipeMismatch` without it,
+    `force` replaces an output that another recipe made, or that was damaged. Raises `RecipeMismatchError` without it,
     `ArtifactError` when an input is not sealed, another run holds the directory, or it cannot be written.
     """
     request, lineage = request_of(stage)
@@ -126,7 +136,7 @@ def _state_or_replace(out: Path, request: Request, force: bool) -> State:
     if state is not State.OTHER:
         return state
     if not force:
-        raise RecipeMismatch(_explain(out, request), "add --force to replace it, or keep both with another --out")
+        raise RecipeMismatchError(_explain(out, request), "add --force to replace it, or keep both with another --out")
     _clear(out)
     return State.NEW
 

@@ -24,7 +24,7 @@ class Files(Config):
     """Local files: JSON lines, CSV or Parquet, compressed or not."""
 
     kind: Literal["files"]
-    directory: Path = Path(".")
+    directory: Path = Path()
     """Folder that the other paths are relative to: the one thing to override on another machine."""
     train: Path
     validation: Path
@@ -113,11 +113,16 @@ class Recipe(Config):
         earlier: set[str] = set()
         for name, model in self.models.items():
             source = getattr(model.start, "source", "")
-            for other in filter(None, (model.teacher, source.removeprefix("model:") if source.startswith("model:") else None)):
+            for other in filter(
+                None, (model.teacher, source.removeprefix("model:") if source.startswith("model:") else None)
+            ):
                 if other not in earlier:
                     raise ValueError(f"models.{name} refers to {other!r}, which is not a model above it")
             earlier.add(name)
-        for where, row in [("candidate", self.candidate), *((f"gates.{n}.reference", g.reference) for n, g in self.gates.items())]:
+        for where, row in [
+            ("candidate", self.candidate),
+            *((f"gates.{n}.reference", g.reference) for n, g in self.gates.items()),
+        ]:
             if row not in rows:
                 raise ValueError(f"{where} is {row!r}, expected one of {', '.join(rows)}")
         return self

@@ -1,0 +1,101 @@
+r"""Self-attention relations: how tokens relate to each other, which needs no common width.
+
+For a pair such as QK, a model's relation of head a is `softmax(A B^T / sqrt(d))` over the keys, with A and B the two
+named vectors of that head, and the loss is the mean Kullback-Leibler divergence, teacher first, over heads and real
+query tokens (MiniLM, arXiv 2002.10957, eqs 6-9; MiniLMv2, arXiv 2012.15828, eqs 5-8):
+
+    L = 1 / (A_r n) * sum_a sum_{t <= n} KL( R^T_{a,t} || R^S_{a,t} ),   averaged over the batch
+
+MiniLM splits the vectors into the models' own attention heads and takes QK and VV; MiniLMv2 splits them into `A_r`
+relation heads, whatever the models' own, and takes QQ, KK and VV. Each model is scaled by its own head size.
+"""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from artifact.errors import ModelError
+from distill.capture import Projections
+from distill.config import RelationName
+
+
+def relations_loss(
+    teacher: Projections,
+    student: Projections,
+    mask: Bool[Tensor, "batch seq"],
+    pairs: Mapping[RelationName, float],
+    relation_heads: int | None,
+) -> Float[Tensor, ""]:
+    """Weighted sum over `pairs` (such as `{"QQ": 1.0}`) of the relation losses; `mask` is true at real tokens.
+
+    `relation_heads` None takes the models' own heads, which must then be equal in number.
+    Raises `ModelError` when the heads do not divide a width or do not match.
+    """
+    heads = _common_heads(teacher, student, relation_heads)
+    terms = [
+        weight * relation_divergence(
+            relation_scores(getattr(teacher, pair[0]), getattr(teacher, pair[1]), heads),
+            relation_scores(getattr(student, pair[0]), getattr(student, pair[1]), heads),
+            mask,
+        )
+        for pair, weight in pairs.items()
+    ]  # fmt: skip
+    return torch.stack(terms).sum()
+
+
+def relation_scores(
+    left: Float[Tensor, "batch seq hidden"], right: Float[Tensor, "batch seq hidden"], heads: int
+) -> Float[Tensor, "batch heads seq seq"]:
+    """Scaled dot products `A B^T / sqrt(d)` of each relation head, before the softmax."""
+    size = left.shape[-1] // heads
+    split_left, split_right = (_split(x, heads) for x in (left, right))
+    return split_left @ split_right.transpose(2, 3) / math.sqrt(size)
+
+
+def relation_divergence(
+    teacher: Float[Tensor, "batch heads seq seq"],
+    student: Float[Tensor, "batch heads seq seq"],
+    mask: Bool[Tensor, "batch seq"],
+) -> Float[Tensor, ""]:
+    """KL(teacher || student) over real keys, averaged over heads and real queries of a text, then over the batch.
+
+    Each text counts alike, however long; in float32 whatever the models compute in.
+    """
+    # A finite bias: with -inf, 0 * -inf in the divergence is NaN.
+    bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, torch.finfo(torch.float32).min / 2)
+    bias = bias[:, None, None, :]
+    log_teacher = functional.log_softmax(teacher.float() + bias, dim=-1)
+    log_student = functional.log_softmax(student.float() + bias, dim=-1)
+    rows = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)
+    per_text = (rows.mean(dim=1) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+    return per_text.mean()
+
+
+def default_teacher_layer(layers: int) -> int:
+    """The papers' 1-based teacher layer: the last up to 12 layers, 21 of 24 for BERT-large, else two below the top."""
+    if layers <= 12:
+        return layers
+    return 21 if layers == 24 else layers - 2
+
+
+def _split(vectors: Float[Tensor, "batch seq hidden"], heads: int) -> Float[Tensor, "batch heads seq size"]:
+    batch, seq, hidden = vectors.shape
+    return vectors.view(batch, seq, heads, hidden // heads).transpose(1, 2)
+
+
+def _common_heads(teacher: Projections, student: Projections, relation_heads: int | None) -> int:
+    if relation_heads is None:
+        if teacher.heads != student.heads:
+            raise ModelError(
+                f"the teacher has {teacher.heads} heads and the student {student.heads}; MiniLM needs the same number",
+                "set relation_heads, as MiniLMv2 does, or give the student the teacher's number of heads",
+            )
+        return teacher.heads
+    for name, width in (("teacher", teacher.Q.shape[-1]), ("student", student.Q.shape[-1])):
+        if width % relation_heads:
+            raise ModelError(f"relation_heads {relation_heads} does not divide the {name}'s hidden size {width}")
+    return relation_heads

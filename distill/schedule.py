@@ -1,0 +1,64 @@
+"""What a phase does to a model before its first step, and to the learning rate at every step."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from artifact.errors import ModelError
+from distill.architectures import embeddings_of, layers_of
+from distill.config import Phase
+
+
+def rate_at(step: int, steps: int, phase: Phase) -> float:
+    """Learning rate of the 0-based `step`: a linear rise over the warm-up share, then a linear fall towards zero."""
+    warmup = int(steps * phase.warmup_share)
+    if step < warmup:
+        return phase.learning_rate * (step + 1) / warmup
+    return phase.learning_rate * (steps - step) / max(steps - warmup, 1)
+
+
+def freeze_all_but(model: PreTrainedModel, parts: Iterable[str]) -> None:
+    """Let only the named parts learn: `all`, `embeddings`, `layer.N` (0-based), `pooler`, `head`."""
+    parameters = parts_of(model)
+    chosen: set[nn.Parameter] = set()
+    for part in parts:
+        if part != "all" and part not in parameters:
+            raise ModelError(f"there is no part {part!r} to unfreeze, expected all, {', '.join(parameters)}")
+        chosen |= set(model.parameters()) if part == "all" else set(parameters[part])
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter in chosen)
+
+
+def parts_of(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
+    """The model's parameters by named part, bottom to top; every parameter is in exactly one."""
+    base = model.base_model
+    parts = {"embeddings": list(embeddings_of(model).parameters())}
+    parts |= {f"layer.{index}": list(layer.parameters()) for index, layer in enumerate(layers_of(model))}
+    pooler = getattr(base, "pooler", None)
+    if isinstance(pooler, nn.Module):
+        parts["pooler"] = list(pooler.parameters())
+    taken = {id(parameter) for group in parts.values() for parameter in group}
+    parts["head"] = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    return parts
+
+
+def set_dropout(model: nn.Module, probability: float) -> None:
+    """Set every dropout of `model`, also the one that fused attention keeps as a number."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = probability
+        if hasattr(module, "dropout_prob"):
+            module.dropout_prob = probability  # type: ignore[assignment]  # a number on a module
+
+
+def make_optimizer(model: nn.Module, phase: Phase) -> torch.optim.AdamW:
+    """AdamW over what learns; biases and normalisation weights do not decay."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in learning if p.ndim > 1], "weight_decay": phase.weight_decay},
+        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.999), eps=1e-6, fused=True)

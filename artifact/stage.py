@@ -94,8 +94,10 @@ def find_state(out: Path, request: Request) -> State:
     return State.NEW
 
 
-def run_stage(stage: Stage, work: Work, *, force: bool = False) -> Manifest:
-    """The sealed output of `stage`, worked for only when it is not there yet.
+def run_stage(
+    stage: Stage, work: Work, *, force: bool = False, announce: Callable[[State], None] | None = None
+) -> Manifest:
+    """The sealed output of `stage`, worked for only when it is not there yet; `announce` hears the state first.
 
     `force` replaces an output that another recipe made, or that was damaged. Raises `RecipeMismatchError` without it,
     `ArtifactError` when an input is not sealed, another run holds the directory, or it cannot be written.
@@ -103,6 +105,8 @@ def run_stage(stage: Stage, work: Work, *, force: bool = False) -> Manifest:
     request, lineage = request_of(stage)
     with _exclusive(stage.out):
         state = _state_or_replace(stage.out, request, force)
+        if announce is not None:
+            announce(state)
         if state is State.FRESH:
             return read_manifest(stage.out)
         if state is State.NEW or not stage.resumable:

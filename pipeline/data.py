@@ -75,7 +75,8 @@ def _read(config: DataConfig) -> Mapping[str, Sequence[Row]]:
     if isinstance(config.source, Generator):
         from pipeline.grammar import generate
 
-        return generate(config.source.grammar, config.source.seed)
+        generated: Mapping[str, Sequence[Row]] = generate(config.source.grammar, config.source.seed)
+        return generated
     loaded = _load_hub(config.source) if isinstance(config.source, Hub) else _load_files(config.source)
     return {split: _rows(table, config, split) for split, table in loaded.items()}
 
@@ -110,9 +111,7 @@ def _kind_of(path: Path) -> str:
     for suffix in reversed(path.suffixes):
         if suffix in endings:
             return endings[suffix]
-    raise DataError(
-        f"{path} is of no known form", "use JSON lines, CSV or Parquet: .jsonl, .csv, .parquet, or with .gz"
-    )
+    raise DataError(f"{path} is of no known form", "use JSON lines, CSV or Parquet (.gz too)")
 
 
 @contextlib.contextmanager

@@ -1,0 +1,170 @@
+"""Latency in process: contestants, each in a process of its own, take turns in random order on the same texts.
+
+    contestant = Contestant(name="student/int8", factory=partial(Runtime.open, bundle, "int8", threads=2), threads=2)
+    for row in measure([contestant, ...], workload, keep=save): ...
+
+Only one contestant works at any time; the others block on their pipes. A process of its own gives each its thread
+pools, allocator and peak memory, and interleaving gives each the same share of whatever else the machine does.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing import Pipe
+from typing import IO, TypeVar
+
+from artifact.errors import BenchError
+from artifact.progress import progress
+from serve.measure_plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns
+from serve.measure_worker import Farewell, Measurable, Opened, Setup
+
+SECONDS_TO_EXIT = 5.0
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ORT_INTRA_OP_NUM_THREADS")
+WORKER = "import sys; from serve.measure_worker import main; main(int(sys.argv[1]))"
+"""Not `-m serve.measure_worker`: messages must be of the classes we import, not of their doubles in `__main__`."""
+
+Answer = TypeVar("Answer", Opened, Round, Farewell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contestant:
+    """Something to measure, still unopened."""
+
+    name: str
+    factory: Callable[[], Measurable]
+    """Opens the engine, in the contestant's own process. Picklable: a `functools.partial` of an importable function."""
+    threads: int
+    """Threads it may use; set in its environment before Python starts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """All about one contestant, samples raw."""
+
+    name: str
+    rounds: tuple[Round, ...]
+    warm_up: WarmUp
+    ready_seconds: float
+    """From the start of its process until its engine was open."""
+    threads: int
+    """Read back from the engine."""
+    size_bytes: int
+    peak_memory_bytes: int
+    """Of its process, at the end."""
+
+
+def measure(
+    contestants: Sequence[Contestant],
+    workload: Workload,
+    *,
+    keep: Keep = lambda _name, _round: None,
+    limits: WarmUpLimits | None = None,
+) -> list[Measured]:
+    """Open and warm up every contestant, let them take turns, and return what each did, in the order given.
+
+    `keep` sees each turn's samples at once. Raises `BenchError` naming the contestant that died, with its last error.
+    """
+    with contextlib.ExitStack() as stack:
+        opened = _open_all(stack, contestants, workload.task(0), limits or WarmUpLimits())
+        names = list(opened)
+        rounds = take_turns(names, workload, lambda name, task: opened[name][0].ask(task, Round), keep, "in process")
+        return [_finish(name, worker, said, rounds[name]) for name, (worker, said) in opened.items()]
+
+
+def last_error(log: str) -> str:
+    """The message that ends a log: its last line that is not indented, with the indented lines below it."""
+    lines = [line for line in log.splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(lines) if not line[0].isspace()]
+    return "\n".join(lines[starts[-1] if starts else 0 :][:5])
+
+
+def child_environment(threads: int) -> dict[str, str]:
+    """The environment of a child: ours, with every thread pool held to `threads` and the import path handed on."""
+    pools = dict.fromkeys(THREAD_VARIABLES, str(threads))
+    return os.environ | pools | {"TOKENIZERS_PARALLELISM": "false", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def _finish(name: str, worker: "_Worker", said: Opened, rounds: tuple[Round, ...]) -> Measured:
+    return Measured(
+        name=name,
+        rounds=rounds,
+        warm_up=said.warm_up,
+        ready_seconds=said.ready_seconds,
+        threads=said.threads,
+        size_bytes=said.size_bytes,
+        peak_memory_bytes=worker.ask(None, Farewell).peak_memory_bytes,
+    )
+
+
+class _Worker:
+    """The parent's end of one contestant; the process starts with it."""
+
+    def __init__(self, contestant: Contestant, log: IO[bytes]) -> None:
+        self._name, self._log = contestant.name, log
+        self._pipe, theirs = Pipe()
+        with theirs:
+            self.started_ns = time.perf_counter_ns()
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(theirs.fileno())],
+                env=child_environment(contestant.threads),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
+
+    def ask(self, question: Setup | Task | None, kind: type[Answer]) -> Answer:
+        """Send a message and wait for the answer; `BenchError` when the contestant dies instead."""
+        try:
+            self._pipe.send(question)
+            answer = self._pipe.recv()
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            raise BenchError(f"{self._name} died while it was measured: {self._last_words()}") from None
+        if not isinstance(answer, kind):
+            raise TypeError(f"{self._name} answered {type(answer).__name__}, expected {kind.__name__}")
+        return answer
+
+    def stop(self) -> None:
+        """Close the pipe, at which it exits; end it when it does not."""
+        self._pipe.close()
+        try:
+            self._process.wait(SECONDS_TO_EXIT)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _last_words(self) -> str:
+        code = self._process.wait()
+        ended = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        self._log.seek(0)
+        return "; ".join(filter(None, (ended, last_error(self._log.read().decode(errors="replace")))))
+
+
+def _open_all(
+    stack: contextlib.ExitStack, contestants: Sequence[Contestant], task: Task, limits: WarmUpLimits
+) -> dict[str, tuple[_Worker, Opened]]:
+    """One after the other, so that the time each takes to be ready is its own."""
+    opened = {}
+    with progress("open and warm up", total=len(contestants)) as advance:
+        for contestant in contestants:
+            worker = stack.enter_context(_running(contestant))
+            setup = Setup(factory=contestant.factory, task=task, limits=limits, started_ns=worker.started_ns)
+            opened[contestant.name] = worker, worker.ask(setup, Opened)
+            advance(1, contestant.name)
+    return opened
+
+
+@contextlib.contextmanager
+def _running(contestant: Contestant) -> Iterator[_Worker]:
+    with tempfile.TemporaryFile() as log:
+        worker = _Worker(contestant, log)
+        try:
+            yield worker
+        finally:
+            worker.stop()

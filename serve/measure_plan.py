@@ -1,0 +1,171 @@
+"""What a measurement is made of: who works when, on which texts, until when it is warm; and the records that come out.
+
+Every contestant gets the same texts in the same order, so rounds can be compared pair by pair. Nothing here looks at
+a clock of its own accord or starts a process.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from artifact.progress import progress
+
+Input = TypeVar("Input")
+"""A text, or a request made from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """The texts of a measurement and how they are dealt out to rounds."""
+
+    texts: tuple[str, ...]
+    """What is measured, in the order of use; rounds walk through it in a circle."""
+    rounds: int
+    """Rounds in which every contestant takes one turn."""
+    calls_per_round: int
+    """Single texts of one turn, each timed alone."""
+    batch_size: int
+    """Texts of one batch."""
+    batches_per_round: int = 2
+    """Full batches of one turn, timed together."""
+    seed: int = 1
+    """Of the order of the turns."""
+
+    def order(self, names: Sequence[str], index: int) -> list[str]:
+        """`names` in the random order of round `index`; the same for the same seed."""
+        return [names[i] for i in np.random.default_rng([self.seed, index]).permutation(len(names))]
+
+    def task(self, index: int) -> "Task":
+        """What every contestant does in round `index`."""
+        batches = [
+            self._deal((index * self.batches_per_round + number) * self.batch_size, self.batch_size)
+            for number in range(self.batches_per_round)
+        ]
+        singles = self._deal(index * self.calls_per_round, self.calls_per_round)
+        return Task(index=index, singles=singles, batches=tuple(batches))
+
+    def _deal(self, start: int, count: int) -> tuple[str, ...]:
+        return tuple(self.texts[(start + offset) % len(self.texts)] for offset in range(count))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One turn's work."""
+
+    index: int
+    singles: tuple[str, ...]
+    batches: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Raw samples of one turn of one contestant."""
+
+    index: int
+    """Of the round, from 0."""
+    begun_ns: int
+    """`time.perf_counter_ns` before the first call; on Linux one clock for all processes."""
+    ended_ns: int
+    single_ms: tuple[float, ...]
+    """Latency of each single text, in the order of the task."""
+    batch_texts: int
+    batch_seconds: float
+    """Time that `batch_texts` texts took together."""
+
+    @property
+    def texts_per_second(self) -> float:
+        """Throughput of the turn's batches."""
+        return self.batch_texts / self.batch_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUp:
+    """How a contestant got warm, or that it did not."""
+
+    flat: bool
+    """Whether the last blocks agreed before the limits were reached."""
+    calls: int
+    seconds: float
+    first_ms: float
+    """Latency of the very first call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmUpLimits:
+    """When a contestant counts as warm, and when waiting for that ends."""
+
+    tolerance: float = 0.03
+    """Largest spread of the medians of consecutive blocks, relative to the smallest."""
+    blocks: int = 3
+    """Consecutive blocks that must agree."""
+    calls_per_block: int = 16
+    """Single texts of one block, the same ones in every block."""
+    max_calls: int = 800
+    max_seconds: float = 3.0
+
+
+Keep = Callable[[str, Round], None]
+"""Told of each contestant's turn as soon as it is over."""
+
+
+def is_flat(medians_ms: Sequence[float], limits: WarmUpLimits) -> bool:
+    """Whether the last `limits.blocks` block medians agree within `limits.tolerance`."""
+    last = medians_ms[-limits.blocks :]
+    return len(last) == limits.blocks and max(last) - min(last) <= limits.tolerance * min(last)
+
+
+def warm_up(call: Callable[[Input], object], inputs: Sequence[Input], limits: WarmUpLimits) -> WarmUp:
+    """Call with blocks of the same first `inputs` until their medians are flat, or a limit is reached."""
+    begun = time.perf_counter()
+    block = inputs[: limits.calls_per_block]
+    medians: list[float] = []
+    first_ms = None
+    while not is_flat(medians, limits):
+        seconds, calls = time.perf_counter() - begun, len(medians) * len(block)
+        if medians and (seconds >= limits.max_seconds or calls + len(block) > limits.max_calls):
+            break
+        latencies = time_calls(call, block)
+        first_ms = latencies[0] if first_ms is None else first_ms
+        medians.append(statistics.median(latencies))
+    return WarmUp(
+        flat=is_flat(medians, limits),
+        calls=len(medians) * len(block),
+        seconds=time.perf_counter() - begun,
+        first_ms=first_ms or 0.0,
+    )
+
+
+def time_calls(call: Callable[[Input], object], inputs: Sequence[Input]) -> tuple[float, ...]:
+    """Latency in milliseconds of `call` with each input, one after the other."""
+    latencies = []
+    for one in inputs:
+        begun = time.perf_counter_ns()
+        call(one)
+        latencies.append((time.perf_counter_ns() - begun) / 1e6)
+    return tuple(latencies)
+
+
+def take_turns(
+    names: Sequence[str],
+    workload: Workload,
+    turn: Callable[[str, Task], Round],
+    keep: Keep,
+    description: str,
+) -> dict[str, tuple[Round, ...]]:
+    """Every round of every contestant, interleaved in random order, one at a time.
+
+    `keep` sees each turn's samples as soon as they are there, so that nothing is lost when a later turn fails.
+    """
+    taken: dict[str, list[Round]] = {name: [] for name in names}
+    with progress(description, total=workload.rounds * len(names)) as advance:
+        for index in range(workload.rounds):
+            task = workload.task(index)
+            for name in workload.order(names, index):
+                taken[name].append(turn(name, task))
+                keep(name, taken[name][-1])
+                advance(1, name)
+    return {name: tuple(rounds) for name, rounds in taken.items()}

@@ -1,0 +1,113 @@
+"""The process of one contestant: opens an engine, then works when told to over a pipe, and blocks in between.
+
+Started by `serve.latency`, never by hand. The environment (threads) is set by the parent, before Python starts. Errors
+are not caught: the parent reads the last one from this process's stderr.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Protocol
+
+from serve.measure_memory import peak_memory_bytes
+from serve.measure_plan import Round, Task, WarmUp, WarmUpLimits, time_calls, warm_up
+
+UNTIMED_CALLS = 3
+"""Calls at the start of each turn that are not timed: the contestants before took the caches."""
+
+
+class Measurable(Protocol):
+    """The part of an engine that a measurement needs; `serve.runtime.Engine` has it."""
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads, read back from the runtime."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Weights and graph as stored."""
+
+    def run(self, texts: Sequence[str], /) -> object:
+        """The answers to `texts`, as one batch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """The first message to a worker."""
+
+    factory: Callable[[], Measurable]
+    task: Task
+    """What to warm up with."""
+    limits: WarmUpLimits
+    started_ns: int
+    """`time.perf_counter_ns` of the parent when it started this process."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Opened:
+    """A worker's answer to its setup: what it read back from the engine, and how it got warm."""
+
+    threads: int
+    size_bytes: int
+    ready_seconds: float
+    """From the start of the process until the engine was open, imports and all."""
+    warm_up: WarmUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Farewell:
+    """A worker's answer to `None`, the last message."""
+
+    peak_memory_bytes: int
+
+
+def work(engine: Measurable, task: Task) -> Round:
+    """One turn: the task's single texts one by one, then its batches."""
+    for text in task.singles[:UNTIMED_CALLS]:
+        engine.run([text])
+    begun = time.perf_counter_ns()
+    single_ms = time_calls(lambda text: engine.run([text]), task.singles)
+    batches_begun = time.perf_counter_ns()
+    for batch in task.batches:
+        engine.run(batch)
+    ended = time.perf_counter_ns()
+    return Round(
+        index=task.index,
+        begun_ns=begun,
+        ended_ns=ended,
+        single_ms=single_ms,
+        batch_texts=sum(len(batch) for batch in task.batches),
+        batch_seconds=(ended - batches_begun) / 1e9,
+    )
+
+
+def main(descriptor: int) -> None:
+    """Serve the parent at the other end of the pipe `descriptor` until it is done, or gone."""
+    with Connection(descriptor) as pipe:
+        answer_messages(pipe)
+
+
+def answer_messages(pipe: Connection) -> None:
+    """Open what the setup says, then answer each task with a round, and `None` with a farewell."""
+    setup: Setup = pipe.recv()
+    engine = setup.factory()
+    pipe.send(_open(engine, setup))
+    with contextlib.suppress(EOFError):  # the parent is gone: nobody is left to work for
+        while (task := pipe.recv()) is not None:
+            pipe.send(work(engine, task))
+        pipe.send(Farewell(peak_memory_bytes=peak_memory_bytes(os.getpid())))
+
+
+def _open(engine: Measurable, setup: Setup) -> Opened:
+    ready_ns = time.perf_counter_ns()
+    warmed = warm_up(lambda text: engine.run([text]), setup.task.singles, setup.limits)
+    engine.run(setup.task.batches[0])
+    return Opened(
+        threads=engine.threads,
+        size_bytes=engine.size_bytes,
+        ready_seconds=(ready_ns - setup.started_ns) / 1e9,
+        warm_up=warmed,
+    )

@@ -1,0 +1,176 @@
+"""In-process measurement with engines whose behaviour is known."""
+
+import itertools
+import os
+import signal
+import time
+from functools import partial
+
+import pytest
+
+from artifact.errors import BenchError
+from serve.latency import Contestant, child_environment, last_error, measure
+from serve.measure_memory import peak_memory_bytes
+from serve.measure_plan import WarmUpLimits, Workload, is_flat, warm_up
+
+WORKLOAD = Workload(
+    texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=4, calls_per_round=3, batch_size=2, batches_per_round=2, seed=7
+)
+SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=0.5)
+
+
+class Sleeper:
+    """Writes each call to a file as `begun ended texts`, and takes 1 ms for it."""
+
+    def __init__(self, log, dies_at=None):
+        self.log, self.dies_at, self.calls = log, dies_at, 0
+        self.threads = int(os.environ["OMP_NUM_THREADS"])
+        self.size_bytes = 123
+
+    def run(self, texts):
+        begun = time.perf_counter_ns()
+        self.calls += 1
+        if self.calls == self.dies_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.001)
+        with self.log.open("a") as file:
+            file.write(f"{begun} {time.perf_counter_ns()} {' '.join(texts)}\n")
+
+
+def refuse():
+    raise ValueError("the graph has no outputs")
+
+
+def contestants(folder, *names, **options):
+    return [
+        Contestant(name=name, factory=partial(Sleeper, folder / f"{name}.log", **options), threads=1) for name in names
+    ]
+
+
+def calls(folder, name):
+    lines = (folder / f"{name}.log").read_text().splitlines()
+    return [(int(begun), int(ended), texts) for begun, ended, *texts in map(str.split, lines)]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder, kept = tmp_path_factory.mktemp("calls"), []
+    rows = measure(
+        contestants(folder, "one", "two", "three"),
+        WORKLOAD,
+        keep=lambda name, samples: kept.append((name, samples)),
+        limits=SHORT,
+    )
+    return folder, rows, kept
+
+
+def test_every_contestant_gets_every_round_and_every_sample(measured):
+    """Oracle: the counts in the workload; a single call cannot be shorter than the engine's sleep."""
+    _, rows, kept = measured
+    assert [row.name for row in rows] == ["one", "two", "three"]
+    for row in rows:
+        assert [r.index for r in row.rounds] == [0, 1, 2, 3]
+        assert all(len(r.single_ms) == 3 and min(r.single_ms) >= 1 for r in row.rounds)
+        assert all(r.batch_texts == 4 and r.texts_per_second <= 2000 for r in row.rounds)
+        assert tuple(samples for name, samples in kept if name == row.name) == row.rounds
+
+
+def test_the_turns_follow_the_seeded_order(measured):
+    """Oracle: `Workload.order`, which another instance with the same seed repeats and another seed does not."""
+    _, _, kept = measured
+    names = ["one", "two", "three"]
+    orders = [WORKLOAD.order(names, index) for index in range(4)]
+    assert [name for name, _ in kept] == [name for order in orders for name in order]
+    assert all(sorted(order) == sorted(names) for order in orders)
+    many = [tuple(WORKLOAD.order(names, index)) for index in range(100)]
+    assert len(set(many)) == 6, "each of the 3! orders comes up"
+    other = Workload(texts=("a",), rounds=1, calls_per_round=1, batch_size=1, seed=8)
+    assert many != [tuple(other.order(names, index)) for index in range(100)]
+
+
+def test_only_one_contestant_works_at_a_time(measured):
+    """Oracle: the engines' own clocks, one for all processes: sorted by start, no call begins before the last ended."""
+    folder, _, _ = measured
+    intervals = sorted(call[:2] for name in ("one", "two", "three") for call in calls(folder, name))
+    assert len(intervals) > 3 * 4 * 5
+    assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(intervals))
+
+
+def test_samples_are_of_the_same_texts_for_all(measured):
+    """Oracle: the circular walk over the texts, written out by hand for round 1, untimed calls before it."""
+    folder, rows, _ = measured
+    for row in rows:
+        turn = row.rounds[1]
+        inside = [texts for begun, ended, texts in calls(folder, row.name) if turn.begun_ns <= begun < turn.ended_ns]
+        assert inside == [["dddd"], ["eeeee"], ["a"], ["eeeee", "a"], ["bb", "ccc"]]
+
+
+def test_reads_back_what_the_engine_says(measured):
+    """Oracle: the engine's constants; the environment was set before the engine was made."""
+    _, rows, _ = measured
+    assert {(row.threads, row.size_bytes) for row in rows} == {(1, 123)}
+    assert all(row.ready_seconds > 0 and row.warm_up.calls <= SHORT.max_calls for row in rows)
+
+
+def test_peak_memory_is_the_childs_own(tmp_path):
+    """Oracle: a parent that holds 400 MB more; `ru_maxrss` of its child would be at least that."""
+    ballast = bytearray(400_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    (row,) = measure(contestants(tmp_path, "light"), WORKLOAD, limits=SHORT)
+    assert peak_memory_bytes(os.getpid()) > 400_000_000
+    assert 1_000_000 < row.peak_memory_bytes < 300_000_000
+
+
+def test_a_contestant_that_is_killed_is_named_and_the_samples_so_far_are_kept(tmp_path):
+    """Oracle: the signal the engine sends itself in its second turn; the other one lives."""
+    kept = []
+    healthy, doomed = contestants(tmp_path, "healthy"), contestants(tmp_path, "doomed", dies_at=16)
+    with pytest.raises(BenchError, match="doomed died while it was measured: killed by SIGKILL"):
+        measure(healthy + doomed, WORKLOAD, keep=lambda name, _: kept.append(name), limits=SHORT)
+    assert kept.count("doomed") == 1
+    assert kept.count("healthy") in (1, 2)
+
+
+def test_a_contestant_that_does_not_open_says_why():
+    """Oracle: the factory's own message."""
+    broken = Contestant(name="student/int8", factory=refuse, threads=1)
+    with pytest.raises(BenchError, match=r"student/int8 died .*exit code 1; ValueError: the graph has no outputs"):
+        measure([broken], WORKLOAD, limits=SHORT)
+
+
+def test_last_error_keeps_the_lines_below_the_message():
+    """Oracle: a traceback of our own error tree, whose hint is indented."""
+    log = 'Traceback (most recent call last):\n  File "x"\nartifact.errors.ServeError: no graph\n  export it first\n'
+    assert last_error(log) == "artifact.errors.ServeError: no graph\n  export it first"
+    assert last_error("") == ""
+
+
+def test_flat_means_the_last_blocks_agree():
+    """Oracle: recorded block medians of a cold start (ms), and the 3 % rule by hand."""
+    limits = WarmUpLimits()
+    cold_start = [9.8, 6.1, 5.42, 5.08, 5.02, 4.97]
+    assert [is_flat(cold_start[:n], limits) for n in range(7)] == [False] * 6 + [True]
+    assert not is_flat([5.0, 5.0], limits), "three blocks are needed"
+    assert not is_flat([5.0, 5.2, 5.0], limits)
+    assert not is_flat([5.0, 5.0, 5.0, 5.0, 6.0], limits), "only the last blocks count"
+
+
+def test_warm_up_ends_at_its_limit_and_says_so():
+    """Oracle: a callable that gets slower with every call, so that no blocks agree; calls counted by hand."""
+    made = []
+
+    def slower(text):
+        made.append(text)
+        time.sleep(0.0005 * len(made))
+
+    warmed = warm_up(slower, ["a", "b", "c"], WarmUpLimits(calls_per_block=2, max_calls=9, max_seconds=60))
+    assert made == ["a", "b"] * 4
+    assert (warmed.flat, warmed.calls) == (False, 8)
+    assert warmed.first_ms >= 0.5
+
+
+def test_the_child_environment_holds_every_pool():
+    """Oracle: the variables' documented names."""
+    environment = child_environment(2)
+    assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+    assert environment["TOKENIZERS_PARALLELISM"] == "false"

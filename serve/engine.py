@@ -1,0 +1,67 @@
+"""What the service asks of a model, whatever runs it: texts in, arrays out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Answers to a list of texts, one row per text, in the order they were given."""
+
+    logits: Floats
+    """`[batch, labels]`; no columns when the model has no labels."""
+    embeddings: Floats
+    """`[batch, hidden]`; no columns when the model gives no embedding."""
+    tokens: Integers
+    """`[batch]`: tokens each text was cut into, special ones included, after truncation."""
+    truncated: NDArray[np.bool_] | None = None
+    """`[batch]`: whether the end of the text was dropped; None when the engine cannot say."""
+    padded_tokens: int = 0
+    """Token slots computed, padding included; 0 when the engine does not count them."""
+    tokenization_seconds: float = 0.0
+    """Part of the call that was spent on tokenization; 0 when the engine does not measure it."""
+
+
+class Engine(Protocol):
+    """A model that answers; `serve.runtime.Runtime` is one, and a PyTorch teacher can be another.
+
+    `run` is called from one thread at a time.
+    """
+
+    @property
+    def name(self) -> str:
+        """`model/precision`, such as `student/int8`: the row of the report it belongs to."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the columns of the logits."""
+
+    @property
+    def embedding_size(self) -> int:
+        """Columns of the embeddings; 0 when it gives none."""
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest input in tokens; what lies beyond is dropped."""
+
+    def run(self, texts: Sequence[str]) -> Outputs:
+        """Answers to `texts`, in their order; no text's answer depends on the others."""
+
+
+def softmax(logits: Floats) -> Floats:
+    """Probabilities along the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True, initial=-np.inf))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)
+
+
+def normalize(embeddings: Floats) -> Floats:
+    """Rows scaled to length one; a row of zeros stays."""
+    lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return np.asarray(embeddings / np.maximum(lengths, np.float32(1e-12)), dtype=np.float32)

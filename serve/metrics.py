@@ -1,0 +1,55 @@
+"""What operators watch: requests, errors, where the time goes, what waits, and how much is padding.
+
+Under several workers every value is also kept in a file of its process (`PROMETHEUS_MULTIPROC_DIR`, which BentoML
+sets), so that each worker can answer for all of them.
+"""
+
+import os
+from collections.abc import Sequence
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.multiprocess import MultiProcessCollector
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+class Metrics:
+    """The counters of one application, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "understudy_requests", "Requests answered.", ("route", "status"), registry=self._registry
+        )
+        self.errors = Counter(
+            "understudy_errors", "Requests answered with an error.", ("status",), registry=self._registry
+        )
+        self.seconds = self._histogram("request_seconds", "Whole request, body to answer.", ("route",), SECONDS)
+        self.phases = self._histogram("phase_seconds", "Time in one phase of a call.", ("model", "phase"), SECONDS)
+        self.batch_texts = self._histogram("batch_texts", "Texts of one call.", ("model",), TOKENS[:8])
+        self.batch_tokens = self._histogram("batch_tokens", "Tokens of one call, padding left out.", ("model",), TOKENS)
+        self.tokens = self._counter("tokens", "Tokens read, padding left out.")
+        self.padded_tokens = self._counter("padded_tokens", "Token slots computed; the surplus over tokens is padding.")
+        self.queued = self._gauge("queued_requests", "Requests that wait or are being computed.")
+        self.queued_tokens = self._gauge("queued_tokens", "Tokens of those, estimated.")
+
+    def render(self) -> bytes:
+        """The text format of Prometheus, of all workers where there are several."""
+        if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+            return generate_latest(self._registry)
+        gathered = CollectorRegistry()
+        MultiProcessCollector(gathered)  # type: ignore[no-untyped-call]  # the library leaves it untyped
+        return generate_latest(gathered)
+
+    def _histogram(self, name: str, text: str, labels: Sequence[str], buckets: Sequence[float]) -> Histogram:
+        return Histogram(f"understudy_{name}", text, labels, buckets=buckets, registry=self._registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"understudy_{name}", text, ("model",), registry=self._registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"understudy_{name}", text, ("model",), registry=self._registry, multiprocess_mode="livesum")

@@ -1,0 +1,118 @@
+"""The BentoML service: BentoML supervises the workers, probes and packages; requests go to our application.
+
+    UNDERSTUDY_BUNDLES=student=out/demo/bundles/student bentoml serve serve.service:Understudy
+
+Importing defines the service and nothing else; bundles are verified before any worker starts, and again, with
+the models loaded and warmed, in each worker before it takes a request. Environment: see `serve.settings`.
+"""
+
+import contextlib
+import importlib.metadata
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import bentoml
+from starlette.applications import Starlette
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from artifact.errors import UnderstudyError
+from serve.app import create_app
+from serve.bundle import open_bundle
+from serve.requests import Limits
+from serve.runtime import Runtime
+from serve.settings import THREADS, WORKERS, Settings, read_count, read_settings
+from serve.threads import ThreadPlan, plan_threads
+
+PROBES = frozenset({"/healthz", "/livez", "/readyz"})
+"""Paths that BentoML answers."""
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class DirectService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML loads its names lazily, untyped
+    """A BentoML service whose requests skip BentoML's middleware.
+
+    That middleware (tracing, access log, a 60 s timer left behind by each request, a metric per path a client
+    makes up) took 0.4 of 0.65 ms of an empty request. This is BentoML's own hook (`service_class`), not a patch.
+    """
+
+    def to_asgi(self, is_main: bool = True) -> ASGIApp:
+        """BentoML's application for its probes and the lifespan, ours for every other request."""
+        bento: ASGIApp = super().to_asgi(is_main)
+
+        async def route(scope: Scope, receive: Receive, send: Send) -> None:
+            ours = scope["type"] == "http" and scope["path"] not in PROBES
+            await (bentoml.get_current_service().app if ours else bento)(scope, receive, send)
+
+        return route
+
+
+def load_engines(settings: Settings, plan: ThreadPlan) -> dict[str, Runtime]:
+    """Every precision of every bundle, by `model/precision`, under the names the settings give the models."""
+    engines: dict[str, Runtime] = {}
+    for key, directory in settings.bundles.items():
+        name, _, precision = key.partition("/")
+        bundle = open_bundle(directory)
+        for each in [precision] if precision else list(bundle.info.precisions):
+            runtime = Runtime.open(bundle, each, threads=plan.intra_op_threads, name=f"{name}/{each}")
+            engines[runtime.name] = runtime
+    return engines
+
+
+def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
+    """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
+    settings = read_settings(environment, root)
+    plan = plan_threads(read_count(environment, WORKERS) or 1, read_count(environment, THREADS))
+    engines = load_engines(settings, plan)
+    about = {
+        "threads": plan.model_dump(),
+        "digests": {name: runtime.bundle.digest for name, runtime in engines.items()},
+        "size_bytes": {name: runtime.size_bytes for name, runtime in engines.items()},
+        "versions": {name: importlib.metadata.version(name) for name in ("bentoml", "onnxruntime", "tokenizers")},
+    }
+    return create_app(engines, settings.default or next(iter(engines)), Limits(), about)
+
+
+@bentoml.service(
+    name="understudy",
+    service_class=DirectService,
+    workers=read_count(os.environ, WORKERS) or 1,
+    traffic={"timeout": 60},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
+)
+class Understudy:
+    """Teacher and student behind one address."""
+
+    def __init__(self) -> None:
+        self.app = build_app(os.environ)
+        self._running = contextlib.AsyncExitStack()
+        self._ready = False
+
+    @bentoml.on_deployment  # type: ignore[untyped-decorator]  # as above
+    @staticmethod
+    def verify() -> None:
+        """Refuse to start over a damaged bundle, in two lines, before there is a worker that would be restarted."""
+        try:
+            for directory in read_settings(os.environ, ROOT).bundles.values():
+                open_bundle(directory)
+        except UnderstudyError as error:
+            raise SystemExit(f"error: {error}") from None
+
+    @bentoml.on_startup  # type: ignore[untyped-decorator]  # as above
+    async def warm_up(self) -> None:
+        """Run every model once, before the first request is taken."""
+        await self._running.enter_async_context(self.app.router.lifespan_context(self.app))
+        self._ready = True
+
+    @bentoml.on_shutdown  # type: ignore[untyped-decorator]  # as above
+    async def drain(self) -> None:
+        """Finish what was admitted."""
+        self._ready = False
+        await self._running.aclose()
+
+    def __is_ready__(self) -> bool:
+        """BentoML's `/readyz`."""
+        return self._ready

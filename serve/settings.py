@@ -1,0 +1,76 @@
+"""What the service reads from its environment, or from the folder `bundles/` beside it inside a Bento.
+
+UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles/student:teacher=...`
+                     (`student/int8=path` loads that precision alone)
+UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
+UNDERSTUDY_WORKERS   processes, 1 by default
+UNDERSTUDY_THREADS   threads that compute in each; left out, an equal share of the cores
+"""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import Field
+
+from artifact.config import Config, parse_config, read_yaml
+from artifact.errors import ServeError
+
+BUNDLES = "UNDERSTUDY_BUNDLES"
+DEFAULT = "UNDERSTUDY_DEFAULT"
+WORKERS = "UNDERSTUDY_WORKERS"
+THREADS = "UNDERSTUDY_THREADS"
+
+PACKAGED = "bundles"
+"""Folder of bundles beside `serve/`, where a Bento carries them."""
+PACKAGED_SETTINGS = "service.json"
+
+
+class PackagedSettings(Config):
+    """`bundles/service.json`: what the Bento was built to answer with."""
+
+    default: str
+    bundles: dict[str, str] = Field(min_length=1)
+    """Folder of each model's bundle, below `bundles/`."""
+
+
+class Settings(Config):
+    """Which bundles to serve, and how."""
+
+    bundles: dict[str, Path] = Field(min_length=1)
+    """By model, or by model/precision to load that precision alone."""
+    default: str | None = None
+    """None: the first model of the first bundle."""
+
+
+def read_settings(environment: Mapping[str, str], root: Path) -> Settings:
+    """The settings in `environment`, else those packaged below `root`; `ServeError` when there are none."""
+    if environment.get(BUNDLES):
+        return Settings(bundles=parse_bundles(environment[BUNDLES]), default=environment.get(DEFAULT) or None)
+    packaged = root / PACKAGED / PACKAGED_SETTINGS
+    if not packaged.is_file():
+        raise ServeError("there is no bundle to serve", f"set {BUNDLES}=name=path, or run `python -m serve BUNDLE`")
+    found = parse_config(PackagedSettings, read_yaml(packaged), where=str(packaged))
+    bundles = {name: root / PACKAGED / folder for name, folder in found.bundles.items()}
+    return Settings(bundles=bundles, default=environment.get(DEFAULT) or found.default)
+
+
+def parse_bundles(text: str) -> dict[str, Path]:
+    """`name=path` pairs as written in `UNDERSTUDY_BUNDLES`; `ServeError` for anything else."""
+    bundles: dict[str, Path] = {}
+    for pair in filter(None, text.split(os.pathsep)):
+        name, equals, path = pair.partition("=")
+        if not (name and equals and path) or name in bundles:
+            raise ServeError(f"{BUNDLES} holds {pair!r}", f"write name=path pairs, separated by {os.pathsep!r}")
+        bundles[name] = Path(path)
+    return bundles
+
+
+def read_count(environment: Mapping[str, str], name: str) -> int | None:
+    """A positive number of `environment`, None when it is not set; `ServeError` when it is no such number."""
+    text = environment.get(name, "")
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 10_000):
+        raise ServeError(f"{name} is {text!r}", "set it to a positive whole number")
+    return int(text)

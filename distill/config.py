@@ -61,6 +61,13 @@ class Phase(Config):
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Overrides the model's own dropout in this phase."""
 
+    @model_validator(mode="after")
+    def _check_objectives(self) -> "Phase":
+        kinds = [objective.kind for objective in self.objectives]
+        if len(set(kinds)) != len(kinds):
+            raise ValueError(f"phase {self.name!r} has two objectives of one kind: {', '.join(kinds)}")
+        return self
+
 
 class Checkpoint(Config):
     """Start from a whole model: a pretrained teacher, or a model of this recipe to train on."""
@@ -111,6 +118,12 @@ class ModelConfig(Config):
     """End each phase that learns classes with the weights that were best on validation, not the last ones."""
     evaluate_every_steps: int | None = Field(default=None, gt=0)
     """Steps between evaluations on the validation split; left out, four times a phase."""
+
+    def refers_to(self) -> tuple[str, ...]:
+        """Names of the recipe's other models that this one is made from."""
+        source = self.start.source if isinstance(self.start, Checkpoint) else ""
+        start = source.removeprefix("model:") if source.startswith("model:") else None
+        return tuple(name for name in (self.teacher, start) if name is not None)
 
     @model_validator(mode="after")
     def _check_teacher(self) -> "ModelConfig":

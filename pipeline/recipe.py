@@ -112,10 +112,7 @@ class Recipe(Config):
         rows = self.rows()
         earlier: set[str] = set()
         for name, model in self.models.items():
-            source = getattr(model.start, "source", "")
-            for other in filter(
-                None, (model.teacher, source.removeprefix("model:") if source.startswith("model:") else None)
-            ):
+            for other in model.refers_to():
                 if other not in earlier:
                     raise ValueError(f"models.{name} refers to {other!r}, which is not a model above it")
             earlier.add(name)

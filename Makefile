@@ -1,0 +1,50 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_INSTALLED := $(VENV)/.demo-installed
+DEV_INSTALLED := $(VENV)/.dev-installed
+# The lock names torch 2.13.0; on a machine whose index offers CUDA builds first, set PIP_INDEX_URL to PyTorch's CPU index.
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar off -c requirements.lock
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(DEMO_INSTALLED) ## teacher to gated, packaged student on embedded data, in a few minutes
+	@$(BIN)/understudy run recipes/demo.yaml
+
+serve: demo ## serve the demo's student and teacher on http://127.0.0.1:3000
+	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8
+
+test: $(DEV_INSTALLED) ## the fast suite
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(DEV_INSTALLED) ## what needs minutes: the whole pipeline, killed and resumed, and the real service
+	@$(BIN)/python -m pytest -m slow
+
+check: $(DEV_INSTALLED) ## style, types and layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+lock: ## write requirements.lock anew, from what is installed
+	@$(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/^torch==\(.*\)+cpu$$/torch==\1/' > requirements.lock
+
+clean: ## remove what was made (out/), keep .venv
+	rm -rf out
+
+$(BIN)/python:
+	@$(PYTHON) -m venv $(VENV)
+
+$(DEMO_INSTALLED): $(BIN)/python pyproject.toml requirements.lock
+	@echo "installing the locked dependencies into $(VENV) (about two minutes, once)"
+	@$(PIP) -e '.[demo]'
+	@touch $@
+
+$(DEV_INSTALLED): $(BIN)/python pyproject.toml requirements.lock
+	@echo "installing the locked dependencies into $(VENV) (about two minutes, once)"
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+.PHONY: help demo serve test test-slow check lock clean

@@ -1,0 +1,153 @@
+"""The `understudy` command: parse, then import what the command needs, then print.
+
+Exit codes: 0 done or passed, 1 the gate failed, 2 a fault of the input, 3 the gate is inconclusive, 130 interrupted.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from artifact.errors import UnderstudyError
+
+STAGES = {
+    "distill": "train the models of a recipe",
+    "export": "turn its models into ONNX bundles",
+    "evaluate": "measure the quality of its bundles",
+    "bench": "measure their speed, in process and over HTTP",
+    "package": "build the Bento",
+}
+QUIET = {
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "BENTOML_DO_NOT_TRACK": "True",
+}
+"""Our own progress is enough; set before the libraries are imported, and only where the user has not chosen."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Faults of the input are two lines on stderr, never a stack trace."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    options = build_parser().parse_args(arguments)
+    try:
+        code: int = options.action(options)
+    except UnderstudyError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("\ninterrupted; the same command goes on from here\n")
+        return 130
+    except BrokenPipeError:  # `understudy ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; the README's help text is compared with it."""
+    parser = argparse.ArgumentParser(
+        prog="understudy", description="Compress a Transformer encoder into a student that can take its place."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = _recipe_command(commands, "run", "everything, each stage skipped when fresh; ends with the gate's verdict")
+    run.set_defaults(action=_run)
+    for stage, text in STAGES.items():
+        _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
+    _add_judging(commands)
+    _add_serving(commands)
+    return parser
+
+
+def _recipe_command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, text: str
+) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=text, description=text)
+    command.add_argument("recipe", type=Path, metavar="RECIPE", help="YAML file, such as recipes/demo.yaml")
+    command.add_argument("overrides", nargs="*", metavar="key=value", help="override a field, such as bench.rounds=20")
+    command.add_argument("--out", type=Path, metavar="DIR", help="output folder (default: out/NAME)")
+    command.add_argument("--force", action="store_true", help="replace outputs made from another recipe")
+    command.add_argument("--plan", action="store_true", help="print the resolved recipe and what would run")
+    command.set_defaults(command=name)
+    return command
+
+
+def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    gate = commands.add_parser("gate", help="judge a report again: exit 0 pass, 1 fail, 3 inconclusive")
+    gate.add_argument("report", type=Path, metavar="REPORT", help="a report directory, or its report.json")
+    gate.add_argument(
+        "--baseline", type=Path, metavar="REPORT", help="report to compare with, such as the last release's"
+    )
+    gate.set_defaults(action=_gate)
+    report = commands.add_parser("report", help="several reports side by side, as Markdown")
+    report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
+    report.set_defaults(action=_report)
+    verify = commands.add_parser("verify", help="hashes, lineage and parity of an artefact, from its manifest")
+    verify.add_argument("directory", type=Path, metavar="DIR")
+    verify.set_defaults(action=_verify)
+
+
+def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    serve = commands.add_parser("serve", help="serve bundles on this machine")
+    serve.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="bundle directories")
+    serve.add_argument("--default", metavar="MODEL/PRECISION", help="what answers when a request names no model")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=3000, help="(default: %(default)s)")
+    serve.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
+    serve.set_defaults(action=_serve)
+    commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
+        action=_doctor
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from pipeline.commands import run_recipe
+
+    return run_recipe(
+        options.recipe, options.overrides, options.command, out=options.out, force=options.force, plan=options.plan
+    )
+
+
+def _gate(options: argparse.Namespace) -> int:
+    from pipeline.gate import EXIT_CODES, gate_report
+
+    verdict, lines = gate_report(options.report, options.baseline)
+    sys.stdout.write("\n".join(lines) + "\n")
+    return EXIT_CODES[verdict]
+
+
+def _report(options: argparse.Namespace) -> int:
+    from pipeline.report import compare
+
+    sys.stdout.write(compare(options.directories))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from pipeline.verify import verify
+
+    sys.stdout.write("\n".join(verify(options.directory)) + "\n")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from serve.__main__ import serve_command
+
+    return serve_command(
+        options.bundles, options.default, host=options.host, port=options.port, workers=options.workers
+    )
+
+
+def _doctor(_options: argparse.Namespace) -> int:
+    from pipeline.doctor import diagnose
+
+    lines, problems = diagnose()
+    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write("".join(f"conflict: {problem}\n" for problem in problems) or "no conflicts\n")
+    return 2 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""What the recipe commands do once their options are parsed."""
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from artifact.manifest import open_artifact
+from artifact.progress import console, say
+from pipeline.recipe import Recipe, load_recipe
+from pipeline.results import Report
+from pipeline.runner import plan_lines, run_steps
+from pipeline.stages import bundle_paths, steps_of
+
+NEEDED_BY = {"run": (), "distill": ("data",), "export": (), "evaluate": (), "bench": (), "package": ()}
+"""Commands that a single-stage command runs first: data is no command of its own."""
+
+
+def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path | None, force: bool, plan: bool) -> int:
+    """Run one stage of a recipe, or all for `run`; returns the exit code, after `run` the gate's."""
+    recipe = load_recipe(path, overrides)
+    root = out or Path("out") / recipe.name
+    steps = steps_of(recipe, root)
+    if command != "run":
+        steps = [step for step in steps if step.command in (command, *NEEDED_BY[command])]
+    if plan:
+        sys.stdout.write(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+        sys.stdout.write("\n" + "".join(f"# {line}\n" for line in plan_lines(steps)))
+        return 0
+    if command == "run":
+        return _run_all(recipe, root, force=force)
+    manifests = run_steps(steps, force=force)
+    if command in ("evaluate", "bench"):
+        sys.stdout.write(json.dumps(manifests[-1].facts) + "\n")
+    return 0
+
+
+def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:
+    """Everything; a failed gate builds no Bento."""
+    from pipeline.gate import EXIT_CODES
+    from pipeline.table import terminal_table
+
+    steps = steps_of(recipe, root)
+    run_steps([step for step in steps if step.command != "package"], force=force)
+    report = Report.model_validate_json((root / "report" / "report.json").read_bytes())
+    if report.verdict != "fail":
+        run_steps([step for step in steps if step.command == "package"], force=force)
+    console.print(terminal_table(report))
+    say(f"page     {root / 'report' / 'report.html'}")
+    if report.verdict != "fail":
+        bundles = " ".join(str(bundle) for bundle in bundle_paths(recipe, root).values())
+        say(f"next     understudy serve {bundles} --default {recipe.candidate}")
+    sys.stdout.write(json.dumps({"verdict": report.verdict, "report": str(root / "report" / "report.json")}) + "\n")
+    return EXIT_CODES[report.verdict]
+
+
+def sealed_report(directory: Path) -> Report:
+    """The report of a sealed report directory."""
+    open_artifact(directory, "report")
+    return Report.model_validate_json((directory / "report.json").read_bytes())

@@ -1,0 +1,58 @@
+"""Runs steps in order, says what it does and how long it took, and stops at the first fault."""
+
+import time
+from collections.abc import Sequence
+
+from artifact.errors import ArtifactError
+from artifact.manifest import Manifest
+from artifact.progress import say
+from artifact.stage import State, find_state, request_of, run_stage
+from pipeline.stages import Step
+
+
+def run_steps(steps: Sequence[Step], *, force: bool) -> list[Manifest]:
+    """The manifests of all steps, each skipped when fresh; whatever a step raises is raised."""
+    return [run_step(step, force=force) for step in steps]
+
+
+def run_step(step: Step, *, force: bool) -> Manifest:
+    """The sealed output of one step."""
+    begun = time.monotonic()
+    stage, work = step.make()
+    states: list[State] = []
+
+    def announce(state: State) -> None:
+        states.append(state)
+        if state is not State.FRESH:
+            verb = "goes on" if state is State.INTERRUPTED and stage.resumable else "begins"
+            say(f"· {_title(step)} {verb}")
+
+    manifest = run_stage(stage, work, force=force, announce=announce)
+    done = "fresh" if states == [State.FRESH] else f"{time.monotonic() - begun:.1f} s"
+    say(f"✓ {_title(step)}  {done}  {manifest.digest[:12]}")
+    return manifest
+
+
+def plan_lines(steps: Sequence[Step]) -> list[str]:
+    """What would run, a line a step: its state, or what it waits for."""
+    lines, stale = [], set()
+    for step in steps:
+        waits = [need for need in step.needs if need in stale]
+        state = "after the steps above" if waits else _state_of(step)
+        if state != State.FRESH.value:
+            stale.add(step.out)
+        lines.append(f"{step.command:9} {step.out}  {state}")
+    return lines
+
+
+def _state_of(step: Step) -> str:
+    try:
+        stage, _ = step.make()
+        request, _ = request_of(stage)
+        return find_state(step.out, request).value
+    except ArtifactError as error:
+        return error.problem.splitlines()[0]
+
+
+def _title(step: Step) -> str:
+    return f"{step.command:9}{step.out}"

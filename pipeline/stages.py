@@ -1,0 +1,128 @@
+"""A recipe as a list of steps: which directories each reads, and which one it seals.
+
+    out/demo/   data/  models/NAME/  bundles/NAME/  evaluation/  benchmark/  report/  package/
+
+A step is made only when its turn comes, since its request holds the digests of what the steps before it sealed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from artifact.stage import Stage
+from pipeline.recipe import Recipe
+
+Command = Literal["data", "distill", "export", "evaluate", "bench", "report", "package"]
+Work = Callable[[Path], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One directory to make."""
+
+    command: Command
+    """Command that runs it on its own."""
+    out: Path
+    needs: tuple[Path, ...]
+    """Directories that must be sealed before."""
+    make: Callable[[], tuple[Stage, Work]]
+    """The stage and its work; opens the inputs' manifests."""
+
+
+def steps_of(recipe: Recipe, root: Path) -> list[Step]:
+    """All steps of `recipe` below `root`, in an order in which each finds its inputs."""
+    return [
+        _data_step(recipe, root),
+        *(_distill_step(recipe, root, name) for name in recipe.models),
+        *(_export_step(recipe, root, name) for name in recipe.models),
+        _evaluate_step(recipe, root),
+        _bench_step(recipe, root),
+        _report_step(recipe, root),
+        _package_step(recipe, root),
+    ]
+
+
+def model_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
+    """Directory of each model of the recipe."""
+    return {name: root / "models" / name for name in recipe.models}
+
+
+def bundle_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
+    """Directory of each model's bundle."""
+    return {name: root / "bundles" / name for name in recipe.models}
+
+
+def _data_step(recipe: Recipe, root: Path) -> Step:
+    def make() -> tuple[Stage, Work]:
+        from pipeline.data import data_stage
+
+        return data_stage(recipe.data, root / "data")
+
+    return Step("data", root / "data", (), make)
+
+
+def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
+    models, config = model_paths(recipe, root), recipe.models[name]
+
+    def make() -> tuple[Stage, Work]:
+        from distill.run import distill_stage
+
+        return distill_stage(name, config, data=root / "data", out=models[name], models=models)
+
+    needed = (root / "data", *(models[other] for other in config.refers_to()))
+    return Step("distill", models[name], needed, make)
+
+
+def _export_step(recipe: Recipe, root: Path, name: str) -> Step:
+    model, bundle = model_paths(recipe, root)[name], bundle_paths(recipe, root)[name]
+
+    def make() -> tuple[Stage, Work]:
+        from export.run import export_stage
+
+        return export_stage(model, bundle, recipe.export, name=name)
+
+    return Step("export", bundle, (model,), make)
+
+
+def _evaluate_step(recipe: Recipe, root: Path) -> Step:
+    def make() -> tuple[Stage, Work]:
+        from pipeline.evaluate import evaluate_stage
+
+        return evaluate_stage(recipe, root)
+
+    return Step("evaluate", root / "evaluation", _measured(recipe, root), make)
+
+
+def _bench_step(recipe: Recipe, root: Path) -> Step:
+    def make() -> tuple[Stage, Work]:
+        from pipeline.bench import bench_stage
+
+        return bench_stage(recipe, root)
+
+    return Step("bench", root / "benchmark", _measured(recipe, root), make)
+
+
+def _report_step(recipe: Recipe, root: Path) -> Step:
+    def make() -> tuple[Stage, Work]:
+        from pipeline.report import report_stage
+
+        return report_stage(recipe, root)
+
+    return Step("report", root / "report", (root / "evaluation", root / "benchmark"), make)
+
+
+def _package_step(recipe: Recipe, root: Path) -> Step:
+    bundles = bundle_paths(recipe, root)
+
+    def make() -> tuple[Stage, Work]:
+        from serve.package import package_stage
+
+        return package_stage(bundles, recipe.candidate, root / "package")
+
+    return Step("package", root / "package", tuple(bundles.values()), make)
+
+
+def _measured(recipe: Recipe, root: Path) -> tuple[Path, ...]:
+    first = next(iter(model_paths(recipe, root).values()))
+    return (root / "data", first, *bundle_paths(recipe, root).values())

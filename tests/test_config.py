@@ -1,0 +1,106 @@
+"""Recipes: what a wrong one says, and that every one we ship loads."""
+
+from pathlib import Path
+
+import pytest
+
+from artifact.config import load_config
+from artifact.errors import ConfigError
+from distill.config import ModelConfig
+from pipeline.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_every_recipe_loads_and_says_how_to_run_it(path):
+    """Oracle: the parser; the first comment holds the command."""
+    recipe = load_recipe(path)
+    assert f"understudy run recipes/{path.name}" in path.read_text(encoding="utf-8").split("\nname:")[0]
+    assert recipe.name == path.stem
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "model.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+GOOD = """
+start: {kind: checkpoint, source: package:some/model}
+phases:
+  - {name: labels, objectives: [{kind: labels}], epochs: 2, learning_rate: 1e-4}
+"""
+
+
+def test_overrides_reach_into_lists_and_mappings(tmp_path):
+    """Oracle: the parsed values."""
+    config = load_config(ModelConfig, write(tmp_path, GOOD), ["seed=7", "phases.0.epochs=5", "max_tokens=32"])
+    assert (config.seed, config.phases[0].epochs, config.max_tokens) == (7, 5, 32)
+    assert config.phases[0].learning_rate == 1e-4
+
+
+def test_all_faults_are_reported_at_once_with_their_paths(tmp_path):
+    """Oracle: the message a user reads."""
+    bad = GOOD.replace("epochs: 2", "epochs: -1").replace("learning_rate", "learning_rat") + "sed: 3\nmax_tokens: no\n"
+    with pytest.raises(ConfigError) as caught:
+        load_config(ModelConfig, write(tmp_path, bad))
+    message = str(caught.value)
+    assert "5 faults" in message
+    assert "phases.0.epochs: Input should be greater than 0, found -1" in message
+    assert "phases.0.learning_rat: unknown key (did you mean 'learning_rate'?)" in message
+    assert "sed: unknown key (did you mean 'seed'?)" in message
+    assert "max_tokens:" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "is not valid YAML"),
+        ("seed: 1\nseed: 2", "the key 'seed' stands twice"),
+        ("- 1", "holds list, expected a mapping"),
+        ("start: {kind: checkpont, source: x}", "start.*'checkpoint', 'layers', 'random'"),
+        ("start: {kind: layers, layers: [0]}", "needs a teacher"),
+        (GOOD.replace("{kind: labels}", "{kind: logits}"), "logits needs a teacher"),
+        (GOOD.replace("{kind: labels}", "{kind: labels}, {kind: labels}"), "two objectives of one kind"),
+    ],
+)
+def test_a_broken_config_is_one_clear_error(tmp_path, text, message):
+    """Oracle: the message a user reads."""
+    with pytest.raises(ConfigError, match=message):
+        load_config(ModelConfig, write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """Oracle: the message a user reads."""
+    with pytest.raises(ConfigError, match=r"there is no file .*nowhere"):
+        load_config(ModelConfig, tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "is not an override"),
+        ("phases.9.epochs=1", "is not one of the indices"),
+        ("seed.deeper=1", "an int|NoneType|mapping|unknown|valid"),
+    ],
+)
+def test_a_wrong_override_is_named(tmp_path, override, message):
+    """Oracle: the message a user reads."""
+    with pytest.raises(ConfigError, match=message):
+        load_config(ModelConfig, write(tmp_path, GOOD), [override])
+
+
+def test_names_across_a_recipe_are_checked(tmp_path):
+    """Oracle: the messages, for a teacher that is not there and a candidate that is no row."""
+    text = (ROOT / "recipes" / "clinc150.yaml").read_text(encoding="utf-8")
+    path = tmp_path / "recipe.yaml"
+    path.write_text(text.replace("teacher: teacher", "teacher: assistant"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="refers to 'assistant', which is not a model above it"):
+        load_recipe(path)
+    path.write_text(text.replace("candidate: student/int8", "candidate: student/int4"), encoding="utf-8")
+    with pytest.raises(
+        ConfigError, match="candidate is 'student/int4', expected one of teacher/pytorch, teacher/float"
+    ):
+        load_recipe(path)

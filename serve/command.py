@@ -1,7 +1,9 @@
 """`understudy serve`: check first, then hand over to BentoML in a child process."""
 
+import ipaddress
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -11,8 +13,7 @@ from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
-from serve.bundle import open_bundle
-from serve.settings import BUNDLES, DEFAULT, THREADS, WORKERS
+from serve.settings import BUNDLES, DEFAULT, THREADS, WORKERS, Settings, check_settings
 from serve.threads import ThreadPlan, plan_threads
 
 
@@ -22,10 +23,11 @@ def serve_command(
     """Serve `bundles`, by model name, until a signal ends it; the exit status, 0 after SIGTERM or SIGINT.
 
     Raises `UnderstudyError` before anything starts: a damaged bundle, a default that none of them has, more
-    workers than cores.
+    workers than cores, a port that is taken.
     """
     plan = plan_threads(workers)
-    check_default(bundles, default)
+    check_settings(Settings(bundles=dict(bundles), default=default))
+    check_address(host, port)
     say(f"threads: {plan}")
     say(f"serving {', '.join(bundles)} on http://{host}:{port}")
     command = [sys.executable, "-m", "bentoml", "serve", "serve.service:Understudy"]
@@ -49,15 +51,16 @@ def environment_of(bundles: Mapping[str, Path], default: str | None, plan: Threa
     }
 
 
-def check_default(bundles: Mapping[str, Path], default: str | None) -> None:
-    """`ServeError` when no bundle has the model `default`; `ArtifactError` when one of them is damaged."""
-    names: list[str] = []
-    for key, directory in bundles.items():
-        name, _, precision = key.partition("/")
-        found = [precision] if precision else list(open_bundle(directory).info.precisions)
-        names += [name, *(f"{name}/{each}" for each in found)]
-    if default is not None and default not in names:
-        raise ServeError(f"there is no model {default!r} to answer by default", f"name one of {', '.join(names)}")
+def check_address(host: str, port: int) -> None:
+    """`ServeError` when `host` is no IP address of this machine, or when `port` is taken."""
+    hint = "choose another with --host and --port"
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except (ValueError, OverflowError):
+        raise ServeError(f"{host}:{port} is not an IP address and a port", hint) from None
+    except OSError as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}", hint) from None
 
 
 def _wait(service: "subprocess.Popen[bytes]") -> int:

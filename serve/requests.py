@@ -143,8 +143,6 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     if not fault["loc"]:
         return "the body is not a JSON object"
     field = str(fault["loc"][0])
-    if any(item["type"] == "string_unicode" for item in error.errors(include_input=False)):
-        return f"`{field}` holds half of a surrogate pair, which is not Unicode text"
     if fault["type"] == "missing":
         return f"`{field}` is missing"
     if field == "inputs":

@@ -22,7 +22,7 @@ from serve.app import create_app
 from serve.bundle import open_bundle
 from serve.requests import Limits
 from serve.runtime import Runtime
-from serve.settings import THREADS, WORKERS, Settings, read_count, read_settings
+from serve.settings import THREADS, WORKERS, Settings, check_settings, read_count, read_settings
 from serve.threads import ThreadPlan, plan_threads
 
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
@@ -61,10 +61,15 @@ def load_engines(settings: Settings, plan: ThreadPlan) -> dict[str, Runtime]:
     return engines
 
 
+def plan_from(environment: Mapping[str, str]) -> ThreadPlan:
+    """The thread plan that `environment` asks for; `ServeError` when it asks for more than there are cores."""
+    return plan_threads(read_count(environment, WORKERS) or 1, read_count(environment, THREADS))
+
+
 def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
     settings = read_settings(environment, root)
-    plan = plan_threads(read_count(environment, WORKERS) or 1, read_count(environment, THREADS))
+    plan = plan_from(environment)
     engines = load_engines(settings, plan)
     about = {
         "threads": plan.model_dump(),
@@ -96,8 +101,8 @@ class Understudy:
     def verify() -> None:
         """Refuse to start over a damaged bundle, in two lines, before there is a worker that would be restarted."""
         try:
-            for directory in read_settings(os.environ, ROOT).bundles.values():
-                open_bundle(directory)
+            plan_from(os.environ)
+            check_settings(read_settings(os.environ, ROOT))
         except UnderstudyError as error:
             raise SystemExit(f"error: {error}") from None
 

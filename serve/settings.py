@@ -15,6 +15,7 @@ from pydantic import Field
 
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
+from serve.bundle import open_bundle
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
@@ -53,6 +54,19 @@ def read_settings(environment: Mapping[str, str], root: Path) -> Settings:
     found = parse_config(PackagedSettings, read_yaml(packaged), where=str(packaged))
     bundles = {name: root / PACKAGED / folder for name, folder in found.bundles.items()}
     return Settings(bundles=bundles, default=environment.get(DEFAULT) or found.default)
+
+
+def check_settings(settings: Settings) -> None:
+    """`ArtifactError` when a bundle is damaged or lacks a precision, `ServeError` when none has the default model."""
+    names: list[str] = []
+    for key, directory in settings.bundles.items():
+        name, _, precision = key.partition("/")
+        bundle = open_bundle(directory)
+        found = [bundle.graph(precision)[0]] if precision else list(bundle.info.precisions)
+        names += [name, *(f"{name}/{each}" for each in found)]
+    if settings.default is not None and settings.default not in names:
+        problem = f"there is no model {settings.default!r} to answer by default"
+        raise ServeError(problem, f"name one of {', '.join(names)}")
 
 
 def parse_bundles(text: str) -> dict[str, Path]:

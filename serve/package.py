@@ -1,0 +1,96 @@
+"""Bundles to a Bento: a directory that `bentoml serve DIR` starts wherever the `serve` extra is installed.
+
+The Bento is built in a store of its own, so the user's is left alone, and is kept unpacked: then its files can
+be sealed, and verified, one by one.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from artifact.config import read_yaml
+from artifact.digest import hash_json
+from artifact.errors import ServeError
+from artifact.manifest import read_manifest, write_json
+from serve.settings import PACKAGED, PACKAGED_SETTINGS, PackagedSettings, Settings, check_settings
+
+BENTO = "bento"
+"""Folder of the Bento inside the output directory."""
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("serve", "artifact")
+BENTOFILE = "bentofile.yaml"
+
+
+def package(bundles: Mapping[str, Path], default: str, out: Path) -> dict[str, Any]:
+    """Build a Bento of `bundles`, by model name, into `out/bento`; the facts measured on it.
+
+    `default` is the model that answers when a request names none. Raises `ArtifactError` when a bundle is damaged,
+    `ServeError` when none has that model or when BentoML does not build.
+    """
+    check_settings(Settings(bundles=dict(bundles), default=default))
+    with tempfile.TemporaryDirectory(prefix="understudy-") as temporary:
+        context, home = Path(temporary, "context"), Path(temporary, "home")
+        _stage(bundles, default, context)
+        bento = _build(context, home, _version(bundles, default))
+        shutil.move(bento, out / BENTO)
+    return _measure(out / BENTO)
+
+
+def _stage(bundles: Mapping[str, Path], default: str, context: Path) -> None:
+    """The build context: our sources, the bentofile and copies of the bundles."""
+    ignored = shutil.ignore_patterns("__pycache__")
+    for source in SOURCES:
+        shutil.copytree(ROOT / source, context / source, ignore=ignored)
+    shutil.copy(ROOT / BENTOFILE, context / BENTOFILE)
+    folders = {name: name.replace("/", "-") for name in bundles}
+    for name, directory in bundles.items():
+        shutil.copytree(directory, context / PACKAGED / folders[name])
+    settings = PackagedSettings(default=default, bundles=folders)
+    write_json(context / PACKAGED / PACKAGED_SETTINGS, settings.model_dump(mode="json"))
+
+
+def _version(bundles: Mapping[str, Path], default: str) -> str:
+    """Part of the tag: the same bundles give the same Bento, and the tag says so."""
+    digests = {name: read_manifest(directory).digest for name, directory in bundles.items()}
+    return hash_json({"default": default, "bundles": digests})[:16]
+
+
+def _build(context: Path, home: Path, version: str) -> Path:
+    """Run `bentoml build` in a process of its own, since it imports the service from the context, not ours."""
+    environment = {**os.environ, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    command = [sys.executable, "-m", "bentoml", "build", str(context), "--version", version]
+    done = subprocess.run(command, cwd=context, env=environment, capture_output=True, text=True, check=False)
+    built = sorted(home.glob("bentos/*/*/bento.yaml"))
+    if done.returncode or len(built) != 1:
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise ServeError("bentoml build failed: " + (lines[-1].strip() if lines else f"exit {done.returncode}"))
+    return built[0].parent
+
+
+def _measure(bento: Path) -> dict[str, Any]:
+    """What came out: the tag, sizes in bytes by top-level folder, and the packages it asks for."""
+    description = read_yaml(bento / "bento.yaml")
+    sizes = {path.relative_to(bento).as_posix(): path.stat().st_size for path in bento.rglob("*") if path.is_file()}
+    content: dict[str, int] = {}
+    for name, size in sizes.items():
+        content[_folder_of(name)] = content.get(_folder_of(name), 0) + size
+    requirements = (bento / "env/python/requirements.txt").read_text(encoding="utf-8").splitlines()
+    return {
+        "tag": f"{description['name']}:{description['version']}",
+        "size_bytes": sum(sizes.values()),
+        "content_bytes": dict(sorted(content.items())),
+        "packages": [line for line in requirements if line and not line.startswith(("#", "-"))],
+    }
+
+
+def _folder_of(name: str) -> str:
+    """`src/bundles/student/onnx/model.onnx` counts for `bundles/student`, other sources for their folder."""
+    parts = name.split("/")
+    depth = 3 if parts[:2] == ["src", PACKAGED] else 2
+    return "/".join(parts[1:depth]) if parts[0] == "src" else parts[0]

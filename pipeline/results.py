@@ -100,7 +100,7 @@ class ReportRow(Config):
 class Report(Config):
     """`report.json`: everything the page and the Markdown show, and what a later gate compares with."""
 
-    schema_version: int = 1
+    schema_version: Literal[1] = 1
     recipe: str
     """The recipe's name."""
     candidate: str

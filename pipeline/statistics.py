@@ -150,7 +150,10 @@ def _expanded_tail(blocks: int) -> float:
 
 
 def _student_quantile(freedom: int) -> float:
-    """Student's t at 1 - TAIL by the expansion of Abramowitz and Stegun, 26.7.5; within 0.01 of the truth from 4 degrees of freedom up."""
+    """Student's t at 1 - TAIL, by Abramowitz and Stegun's expansion 26.7.5.
+
+    Within 0.01 of the truth from 4 degrees of freedom up.
+    """
     z, v = _Z, freedom
     terms = (
         z,

@@ -1,0 +1,147 @@
+"""The report stage: verdict, table and page from what was evaluated and benchmarked, for people and for machines."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from artifact.config import Config
+from artifact.dataset import read_split
+from artifact.errors import ArtifactError
+from artifact.manifest import read_manifest, write_json
+from artifact.stage import Stage, Work
+from pipeline.gate import SEED, judge, overall, read_report, row_sizes, speedup
+from pipeline.junit import render_junit
+from pipeline.markdown import render_comparison, render_summary
+from pipeline.metrics import quality_ratio
+from pipeline.recipe import Gate, Recipe
+from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
+from pipeline.statistics import median_of_rounds, percentile
+
+VERSION = 1
+
+Record = TypeVar("Record", bound=Config)
+
+
+class ReportConfig(Config):
+    """What the report says about whom."""
+
+    recipe: str
+    candidate: str
+    reference: str
+    """Row of the ratios in the table."""
+    gates: dict[str, Gate]
+
+
+def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
+    """The stage that judges and reports `recipe` below its output folder `root`, and its work."""
+    first = next(iter(recipe.models))
+    config = ReportConfig(
+        recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=recipe.gates
+    )
+    models = {f"model:{name}": root / "models" / name for name in recipe.models}
+    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
+    measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
+    inputs = {**measured, **models, **bundles}
+    stage = Stage(name="report", version=VERSION, kind="report", out=root / "report", config=config, inputs=inputs)
+    return stage, lambda out: run_report(config, inputs, out)
+
+
+def run_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> Mapping[str, Any]:
+    """Write `report.json`, `summary.md`, `junit.xml` and `report.html` to `out`; returns the verdicts."""
+    manifests = {name: read_manifest(directory) for name, directory in inputs.items()}
+    report = build_report(
+        config,
+        _read(Evaluation, inputs["evaluation"] / "evaluation.json"),
+        _read(Benchmark, inputs["benchmark"] / "benchmark.json"),
+        lineage={name: manifest.digest for name, manifest in manifests.items()},
+        facts={name: manifest.facts for name, manifest in manifests.items()},
+    )
+    texts = [example.text for example in read_split(inputs["data"], "test")]
+    write_report(report, texts, out)
+    return {"verdict": report.verdict, "gates": {gate.name: gate.verdict for gate in report.gates}}
+
+
+def build_report(
+    config: ReportConfig,
+    evaluation: Evaluation,
+    benchmark: Benchmark,
+    *,
+    lineage: Mapping[str, str],
+    facts: Mapping[str, Any],
+) -> Report:
+    """Everything the outputs show, computed once; raises `BenchError` when a gate's row was not measured."""
+    gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark))
+    return Report(
+        recipe=config.recipe,
+        candidate=config.candidate,
+        reference=config.reference,
+        rows=tuple(_row(name, config.reference, evaluation, benchmark) for name in _names(evaluation, benchmark)),
+        conditions=config.gates,
+        gates=gates,
+        verdict=overall(gates),
+        machine=benchmark.machine,
+        lineage=dict(lineage),
+        facts=dict(facts),
+        evaluation=evaluation,
+        benchmark=benchmark,
+    )
+
+
+def write_report(report: Report, texts: Sequence[str], out: Path) -> None:
+    """The four files of a report directory; `texts` are the test examples, for the page."""
+    from pipeline.page import render_page
+
+    write_json(out / "report.json", report.model_dump(mode="json"))
+    (out / "summary.md").write_text(render_summary(report), encoding="utf-8")
+    (out / "junit.xml").write_text(render_junit(report), encoding="utf-8")
+    (out / "report.html").write_text(render_page(report, texts), encoding="utf-8")
+
+
+def compare(reports: Sequence[Path]) -> str:
+    """Markdown of several reports' candidates side by side, listed under the paths given.
+
+    Raises `ArtifactError` when one of them is no report.
+    """
+    return render_comparison({str(path): read_report(path) for path in reports})
+
+
+def _names(evaluation: Evaluation, benchmark: Benchmark) -> list[str]:
+    """All rows known, in the order of the evaluation."""
+    return list(dict.fromkeys([*evaluation.rows, *benchmark.in_process, *benchmark.http]))
+
+
+def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark) -> ReportRow:
+    quality, speed = evaluation.rows.get(name), benchmark.in_process.get(name)
+    base = benchmark.in_process.get(reference)
+    http = benchmark.http.get(name)
+    return ReportRow(
+        row=name,
+        accuracy=quality and quality.accuracy,
+        quality_ratio=_kept(evaluation, name, reference),
+        p50_ms=speed and percentile(_pool(speed), 0.5),
+        p90_ms=speed and percentile(_pool(speed), 0.9),
+        speedup=speedup(benchmark, name, reference) if speed and base else None,
+        texts_per_second=speed and median_of_rounds(speed.batch_texts_per_second, seed=SEED),
+        http_p50_ms=http and percentile(_pool(http), 0.5),
+        size_bytes=speed and speed.size_bytes,
+        size_ratio=base.size_bytes / speed.size_bytes if speed and base else None,
+    )
+
+
+def _kept(evaluation: Evaluation, name: str, reference: str) -> Interval | None:
+    if name not in evaluation.rows or reference not in evaluation.rows:
+        return None
+    return quality_ratio(evaluation, name, reference, seed=SEED)
+
+
+def _pool(speed: SpeedRow) -> list[float]:
+    return [sample for calls in speed.single_ms for sample in calls]
+
+
+def _read(kind: type[Record], path: Path) -> Record:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise ArtifactError(f"{path} cannot be read: {str(error).splitlines()[0]}", "run that stage again") from None

@@ -147,7 +147,7 @@ def read_report(path: Path) -> Report:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
         problem = f"{file} is no report of this version of understudy: {where}: {fault['msg']}"
-        raise ArtifactError(problem, "make it again with `understudy report`") from None
+        raise ArtifactError(problem, "make it again with `understudy run RECIPE`") from None
 
 
 def _measure(

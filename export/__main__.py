@@ -1,17 +1,18 @@
 """Make an ONNX bundle of a classifier.
 
-python -m export out/demo/student --out out/demo/student-bundle
-python -m export MODEL_DIR --out BUNDLE_DIR --config export.yaml target=avx2 parity.int8_min_cosine=0.95
+python -m export out/demo/student --out out/demo/student-bundle target=avx2
+python -m export MODEL_DIR --out BUNDLE_DIR --config export.yaml parity.int8_min_cosine=0.95
 """
 
 import argparse
 import json
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.config import load_config
-from artifact.errors import ConfigError, UnderstudyError
+from artifact.errors import UnderstudyError
 from artifact.manifest import Manifest
 from artifact.stage import run_stage
 from export.config import ExportConfig
@@ -51,9 +52,10 @@ def _export(options: argparse.Namespace) -> Manifest:
 def _read_config(options: argparse.Namespace) -> ExportConfig:
     if options.config is not None:
         return load_config(ExportConfig, options.config, options.overrides)
-    if options.overrides:
-        raise ConfigError("overrides need a file to override", "add --config FILE")
-    return ExportConfig()
+    with tempfile.TemporaryDirectory(prefix="understudy-export-") as folder:
+        defaults = Path(folder) / "defaults.yaml"  # overrides change a file; without one, an empty one
+        defaults.write_text("{}", encoding="utf-8")
+        return load_config(ExportConfig, defaults, options.overrides)
 
 
 if __name__ == "__main__":

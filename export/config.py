@@ -8,6 +8,7 @@ from artifact.config import Config
 
 Precision = Literal["float32", "int8"]
 InstructionSet = Literal["avx2", "avx512", "vnni", "arm64", "arm64_dotprod"]
+Target = Literal["host", InstructionSet]
 
 
 class Parity(Config):
@@ -32,7 +33,7 @@ class ExportConfig(Config):
     """Version of the ONNX operator set."""
     precisions: tuple[Precision, ...] = ("float32", "int8")
     """The first is always `float32`: the others are made from it."""
-    target: Literal["host"] | InstructionSet = "host"
+    target: Target = "host"
     """Instruction set the int8 weights are made for; `host` detects this machine's and records it."""
     parity: Parity = Parity()
     """How the graphs are compared with their source."""

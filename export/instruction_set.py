@@ -2,10 +2,9 @@
 
 import platform
 from pathlib import Path
-from typing import Literal
 
 from artifact.errors import ExportError
-from export.config import InstructionSet
+from export.config import InstructionSet, Target
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -22,7 +21,7 @@ ARM without the dot product is slower but exact: it widens before it adds.
 """
 
 
-def resolve_target(target: Literal["host"] | InstructionSet) -> InstructionSet:
+def resolve_target(target: Target) -> InstructionSet:
     """The instruction set a recipe asks for; `ExportError` when it says `host` and this machine's is not known."""
     return detect_instruction_set() if target == "host" else target
 

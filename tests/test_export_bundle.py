@@ -1,6 +1,7 @@
 """The whole stage on a tiny model: what lies in the bundle, and who can open it."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from onnxruntime import InferenceSession
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from artifact.errors import ExportError
-from artifact.manifest import Manifest, open_artifact
-from artifact.stage import run_stage
+from artifact.digest import hash_directory
+from artifact.errors import ArtifactError, ExportError
+from artifact.manifest import Manifest, Request, open_artifact, seal
+from artifact.stage import request_of, run_stage
 from export.__main__ import main
 from export.config import ExportConfig, Parity
 from export.run import export_stage, run_export
@@ -131,6 +133,25 @@ def test_host_is_resolved_in_what_is_asked(model: Path, tmp_path: Path) -> None:
     assert stage.config.model_dump()["target"] in ("avx2", "avx512", "vnni", "arm64", "arm64_dotprod")
 
 
+def test_a_sealed_model_is_lineage_and_a_foreign_one_a_hash(model: Path, tmp_path: Path) -> None:
+    """Oracle: the model's own manifest, and the hash of its files before it was sealed."""
+    foreign, _ = export_stage(model, tmp_path / "out", FAST, "tiny")
+    assert foreign.digests == {"model": hash_directory(model)}
+    copy = Path(shutil.copytree(model, tmp_path / "model"))
+    request = Request(stage="distill", version=1, config={}, inputs={})
+    sealed = seal(copy, kind="model", request=request, lineage={}, facts={})
+    stage, _ = export_stage(copy, tmp_path / "out", FAST, "tiny")
+    assert request_of(stage)[1]["model"].digest == sealed.digest
+
+
+def test_an_unfinished_model_is_refused(model: Path, tmp_path: Path) -> None:
+    """Oracle: the rule; what distillation has begun and not sealed is no artefact."""
+    copy = Path(shutil.copytree(model, tmp_path / "model"))
+    (copy / "working.json").write_text("{}")
+    with pytest.raises(ArtifactError, match="is not sealed"):
+        run_stage(*export_stage(copy, tmp_path / "out", FAST, "tiny"))
+
+
 def test_float32_alone_makes_one_graph(model: Path, tmp_path: Path) -> None:
     """Oracle: the recipe's own list of precisions."""
     only = FAST.model_copy(update={"precisions": ("float32",)})
@@ -166,6 +187,18 @@ def test_the_command_prints_one_line_of_facts(
     assert json.loads((tmp_path / "named" / "understudy.json").read_text())["name"] == "named"
     assert main(command) == 0
     assert capsys.readouterr().out == first
+
+
+def test_the_command_takes_overrides_without_a_file(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the facts, and the message for a value that does not fit."""
+    command = [str(model), "--out", str(tmp_path / "bundle")]
+    small = ["precisions=[float32]", "parity.batch_sizes=[1]", "parity.lengths=[2]"]
+    assert main([*command, *small]) == 0
+    assert list(json.loads(capsys.readouterr().out)["precisions"]) == ["float32"]
+    assert main([*command, "target=sparc"]) == 2
+    assert "target" in capsys.readouterr().err
 
 
 def test_the_command_explains_a_fault_in_two_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

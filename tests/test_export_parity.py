@@ -109,8 +109,11 @@ def test_the_source_is_asked_once_for_each_cell(exported: Exported) -> None:
 def test_threads_of_torch_are_put_back(exported: Exported) -> None:
     """Oracle: the number before."""
     before = torch.get_num_threads()
+    torch.set_num_threads(3)
     prove(exported.source, {"float32": exported.float32}, GRID)
-    assert torch.get_num_threads() == before
+    found = torch.get_num_threads()
+    torch.set_num_threads(before)
+    assert found == 3
 
 
 def test_left_padding_is_left_out_where_the_source_moves(exported: Exported) -> None:
@@ -197,6 +200,16 @@ def test_weights_have_seven_bits_only_where_eight_saturate(exported: Exported, t
     )
     assert settings["reduce_range"] is SATURATES[target]
     assert largest <= 64 if SATURATES[target] else largest == 127
+
+
+def test_each_channel_has_its_own_scale(exported: Exported) -> None:
+    """Oracle: the scales in the file; one a column of the classifier, which has three labels."""
+    tensors = {tensor.name: tensor for tensor in onnx.load(exported.int8).graph.initializer}
+    scales = onnx.numpy_helper.to_array(
+        next(tensors[name] for name in tensors if "classifier" in name and "scale" in name)
+    )
+    assert scales.shape == (3,)
+    assert len(set(scales.tolist())) == 3
 
 
 def test_int8_covers_every_large_weight(exported: Exported, tmp_path: Path) -> None:

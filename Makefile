@@ -28,6 +28,10 @@ check: $(DEV_INSTALLED) ## style, types and layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
+results: $(DEMO_INSTALLED) ## CLINC150 from teacher to gate (CLINC150=DIR), results into docs/results/ and README.md
+	@$(BIN)/understudy run recipes/clinc150.yaml data.source.directory=$(or $(CLINC150),data/clinc150_oos)
+	@$(BIN)/understudy report out/clinc150/report --publish docs/results/clinc150 --readme README.md
+
 lock: ## write requirements.lock anew, from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/^torch==\(.*\)+cpu$$/torch==\1/' > requirements.lock
 
@@ -47,4 +51,4 @@ $(DEV_INSTALLED): $(BIN)/python pyproject.toml requirements.lock
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo serve test test-slow check lock clean
+.PHONY: help demo serve test test-slow check results lock clean

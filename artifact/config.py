@@ -104,7 +104,8 @@ def _describe(kind: type[BaseModel], fault: Any) -> str:
     path = ".".join(str(part) for part in fault["loc"]) or "(the whole file)"
     if fault["type"] == "extra_forbidden":
         return f"{path}: unknown key{_suggestion(kind, fault['loc'])}"
-    found = "" if fault["type"] == "missing" else f", found {_shorten(fault['input'])}"
+    # A value error of ours names what it found; and what it was raised for may be a whole recipe.
+    found = "" if fault["type"] in ("missing", "value_error") else f", found {_shorten(fault['input'])}"
     return f"{path}: {fault['msg'].removeprefix('Value error, ')}{found}"
 
 

@@ -83,6 +83,8 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     gate.set_defaults(action=_gate)
     report = commands.add_parser("report", help="several reports side by side, as Markdown")
     report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
+    report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
+    report.add_argument("--readme", type=Path, metavar="FILE", help="with --publish: put the table into this file")
     report.set_defaults(action=_report)
     verify = commands.add_parser("verify", help="hashes, lineage and parity of an artefact, from its manifest")
     verify.add_argument("directory", type=Path, metavar="DIR")
@@ -91,7 +93,7 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = commands.add_parser("serve", help="serve bundles on this machine")
-    serve.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="bundle directories")
+    serve.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundle directory, or name=directory")
     serve.add_argument("--default", metavar="MODEL/PRECISION", help="what answers when a request names no model")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=3000, help="(default: %(default)s)")
@@ -119,9 +121,13 @@ def _gate(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    from pipeline.publish import publish
     from pipeline.report import compare
 
-    sys.stdout.write(compare(options.directories))
+    if options.publish is not None:
+        publish(options.directories, options.publish, options.readme)
+    else:
+        sys.stdout.write(compare(options.directories))
     return 0
 
 
@@ -133,11 +139,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from serve.__main__ import serve_command
+    from serve.__main__ import name_bundles
+    from serve.command import serve_command
 
-    return serve_command(
-        options.bundles, options.default, host=options.host, port=options.port, workers=options.workers
-    )
+    bundles = name_bundles(options.bundles)
+    return serve_command(bundles, options.default, options.host, options.port, options.workers)
 
 
 def _doctor(_options: argparse.Namespace) -> int:

@@ -53,6 +53,9 @@ def _source_files(config: DataConfig) -> dict[str, Path]:
             files = {"train": directory / train, "validation": directory / validation, "test": directory / test}
         case Hub():
             return {}
+    empty = [path for path in files.values() if path.is_file() and not path.stat().st_size]
+    if empty:
+        raise DataError(f"there is nothing in {', '.join(map(str, empty))}")
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
         hint = "set data.source.directory=DIR to where the files lie" if isinstance(config.source, Files) else ""
@@ -78,7 +81,11 @@ def _read(config: DataConfig) -> Mapping[str, Sequence[Row]]:
         generated: Mapping[str, Sequence[Row]] = generate(config.source.grammar, config.source.seed)
         return generated
     loaded = _load_hub(config.source) if isinstance(config.source, Hub) else _load_files(config.source)
-    return {split: _rows(table, config, split) for split, table in loaded.items()}
+    rows = {}
+    for split, table in loaded.items():
+        with _readable(f"the {split} split"):
+            rows[split] = _rows(table, config, split)
+    return rows
 
 
 def _load_files(source: Files) -> dict[str, Any]:

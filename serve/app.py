@@ -5,6 +5,7 @@
     POST /predict   label probabilities        GET /info     what answers, and its limits
     POST /embed     vectors                    GET /health   200 once every model is warm
     GET  /          a page to try it           GET /metrics  for Prometheus
+    GET  /openapi.json   all of it, for machines
 
 Every fault is JSON, `{"error": ..., "error_type": ...}`. Texts are never logged.
 """
@@ -29,6 +30,7 @@ from serve.boundary import Boundary
 from serve.engine import Engine, Floats, normalize, softmax
 from serve.lane import Answer, Lane
 from serve.metrics import CONTENT_TYPE, Metrics
+from serve.openapi import describe_api
 from serve.replies import Problem, quote, reply
 from serve.requests import EmbedRequest, Limits, PredictRequest, RequestType, parse, read_body, texts_of
 
@@ -63,6 +65,7 @@ def create_app(
         Route("/embed", service.embed, methods=["POST"]),
         Route("/info", service.info, methods=["GET"]),
         Route("/health", service.health, methods=["GET"]),
+        Route("/openapi.json", service.openapi, methods=["GET"]),
         Route("/metrics", service.metrics_page, methods=["GET"]),
     ]
     app = Starlette(
@@ -141,6 +144,9 @@ class _Service:
 
     async def metrics_page(self, _: Request) -> Response:
         return Response(self.metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        return reply(describe_api(self.limits))
 
     async def page(self, _: Request) -> Response:
         return HTMLResponse(_read_page(), headers={"content-security-policy": PAGE_POLICY})

@@ -25,8 +25,13 @@ from serve.bundle import TOKENIZER, Bundle, BundleInfo, open_bundle
 from serve.engine import Floats, Integers, Outputs, softmax
 from serve.threads import plan_threads
 
-BATCH_TOKENS = 16_384
-"""Padded tokens computed at once by default."""
+BATCH_TOKENS = 512
+"""Padded tokens computed at once by default.
+
+Small on purpose: what a CPU gains from large batches it has gained by then, while padding grows with the batch.
+A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
+5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
+"""
 
 UNLOADABLE = (
     ort.Fail,
@@ -191,7 +196,10 @@ def _open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.In
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    # One memory plan would be kept for each shape ever seen, and every batch has another.
     options.enable_mem_pattern = False
+    # Measured on two busy cores, single texts, six-layer encoder: spinning took 1.6 (int8) to 2 (float32) times the
+    # CPU time, was 12 % faster at the median in int8 and 60 % slower in float32.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])

@@ -1,7 +1,9 @@
 """The application in process: TEI's shapes on the way out, and a clear 4xx for each way in that is wrong."""
 
 import asyncio
+import json
 import logging
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +23,7 @@ from tests.serve_bundles import LABELS, MAX_TOKENS, make_bundle
 from tests.serve_client import open_client
 
 LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)
+ROUTES = {"/", "/predict", "/embed", "/info", "/health", "/metrics", "/openapi.json"}
 JSON = {"content-type": "application/json"}
 
 
@@ -273,6 +276,16 @@ def test_health_before_it_is_warm(engines):
     assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
     with open_client(app) as client:
         assert client.get("/health").status_code == 200
+
+
+def test_openapi_describes_every_route(client):
+    """Oracle: the application's own routes, and references that lead somewhere."""
+    document = client.get("/openapi.json").json()
+    assert set(document["paths"]) | {"/", "/openapi.json"} == ROUTES
+    schemas = document["components"]["schemas"]
+    references = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert references == set(schemas) == {"PredictRequest", "EmbedRequest", "Fault"}
+    assert set(schemas["PredictRequest"]["properties"]) == {"inputs", "model", "raw_scores", "truncate"}
 
 
 def test_page_is_self_contained(client):

@@ -5,13 +5,15 @@ with running(Service(name="bundles", argv=["bentoml", "serve", ...], port=port))
 
 import contextlib
 import http.client
+import json
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import IO
+from pathlib import Path
+from typing import IO, Any
 
 import psutil
 
@@ -34,6 +36,8 @@ class Service:
     environment: Mapping[str, str]
     """The whole environment, not additions to ours."""
     port: int
+    directory: Path | None = None
+    """Where it starts; left out, where we are."""
     health_path: str = "/health"
     seconds_to_ready: float = 120.0
 
@@ -48,6 +52,16 @@ class Server:
     """Descendants of the process when it was healthy: known even if it should die before them."""
     ready_seconds: float
     """From its start to the first 200 on the health path."""
+
+    def read_json(self, path: str) -> Any:
+        """What the service answers to GET `path`; `BenchError` when that is not 200."""
+        with contextlib.closing(http.client.HTTPConnection(HOST, self.service.port, timeout=10.0)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.status != http.HTTPStatus.OK:
+            raise BenchError(f"service {self.service.name} answered {answer.status} to GET {path}, expected 200")
+        return json.loads(body)
 
     def peak_memory_bytes(self) -> int:
         """Sum of the peak resident memories of its processes: at least what they ever had together."""
@@ -73,6 +87,7 @@ def running(service: Service) -> Iterator[Server]:
         process = subprocess.Popen(
             list(service.argv),
             env=dict(service.environment),
+            cwd=service.directory,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

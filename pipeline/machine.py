@@ -1,0 +1,65 @@
+"""What a benchmark must say of the machine it ran on, and nothing that tells whose machine it is."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from artifact.manifest import installed_versions
+from serve.threads import available_cores
+
+CPUINFO = Path("/proc/cpuinfo")
+GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+FLAGS = (
+    "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
+    "asimd", "asimddp", "i8mm", "bf16", "sve",
+)  # fmt: skip
+"""Instruction sets that decide how fast an encoder runs."""
+
+
+def fingerprint(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
+    """Processor, cores, memory, kernel and versions: equal on two runs of an unchanged machine.
+
+    No host name, user or path. Values are plain or lists of strings; what cannot be read is left out.
+    """
+    processor = _first_processor(cpuinfo)
+    present = {*processor.get("flags", "").split(), *processor.get("Features", "").split()}
+    found = {
+        "processor": processor.get("model name"),
+        "architecture": platform.machine(),
+        "instruction_sets": [flag for flag in FLAGS if flag in present],
+        "logical_cores": psutil.cpu_count(),
+        "usable_cores": available_cores(),
+        "governor": _governor(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "kernel": f"{platform.system()} {platform.release()}",
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "versions": [f"{name} {version}" for name, version in installed_versions().items()],
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def load_average() -> float:
+    """Processes that wanted a core in the last minute, on average: who else was at work before we began."""
+    return round(os.getloadavg()[0], 2)
+
+
+def _first_processor(cpuinfo: Path) -> dict[str, str]:
+    """The fields of the first processor listed; none where there is no such file."""
+    if not cpuinfo.is_file():
+        return {"model name": platform.processor()} if sys.platform == "darwin" else {}
+    first = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _governor() -> str | None:
+    """How the processor's clock is chosen; unknown to most virtual machines."""
+    try:
+        return GOVERNOR.read_text(encoding="ascii").strip()
+    except OSError:
+        return None

@@ -1,0 +1,118 @@
+"""The first model as people run it today, with `transformers` on PyTorch.
+
+It is a row of the report like any other, so it answers what the bundles answer: logits and a sentence embedding. It
+gets what a careful user gives it: inference mode, the same threads, a fast tokenizer, padding to the longest text, and
+scaled-dot-product attention, which `transformers` picks itself where the family has it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from artifact.errors import ModelError
+from serve.engine import Outputs
+from serve.threads import plan_threads
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+BATCH_TOKENS = 16_384
+"""Padded tokens computed at once, as in `serve.runtime`: equal rights."""
+
+MODEL = "UNDERSTUDY_MODEL"
+"""Environment variable from which `pipeline.pytorch_service` reads the path of a model directory."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PyTorchEngine:
+    """A model directory, ready to answer; satisfies `serve.engine.Engine`."""
+
+    name: str
+    """`model/pytorch`."""
+    labels: tuple[str, ...]
+    embedding_size: int
+    max_tokens: int
+    """Longest input in tokens, special ones included."""
+    size_bytes: int
+    """Weights as stored."""
+    model: "PreTrainedModel"
+    tokenizer: "PreTrainedTokenizerFast"
+
+    @classmethod
+    def open(cls, directory: Path, *, threads: int | None = None) -> "PyTorchEngine":
+        """The model at that path. Sets PyTorch's threads, and `TOKENIZERS_PARALLELISM`, for the whole process.
+
+        Left out, `threads` is every core this process may use. Raises `ModelError` when the model does not load,
+        `ServeError` when there are more threads than cores.
+        """
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+        import torch
+        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+        torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
+        try:
+            about = json.loads((directory / "understudy.json").read_text(encoding="utf-8"))
+            max_tokens = int(about["max_tokens"])
+            weights = (directory / "model.safetensors").stat().st_size
+            model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+            tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)  # type: ignore[no-untyped-call]  # theirs
+        except (OSError, KeyError, ValueError) as error:
+            raise ModelError(f"{directory} does not load in PyTorch: {str(error).splitlines()[0]}") from None
+        return cls(
+            name=f"{about.get('name', directory.name)}/pytorch",
+            labels=tuple(model.config.id2label[index] for index in range(model.config.num_labels)),
+            embedding_size=model.config.hidden_size,
+            max_tokens=max_tokens,
+            size_bytes=weights,
+            model=model,
+            tokenizer=tokenizer,
+        )
+
+    @property
+    def threads(self) -> int:
+        """Intra-op threads, read back from PyTorch."""
+        import torch
+
+        return torch.get_num_threads()
+
+    def run(self, texts: Sequence[str]) -> Outputs:
+        """Answers to `texts`, in their order; the embedding is the mean over the tokens, of length one."""
+        begun = time.perf_counter()
+        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=True)
+        seconds = time.perf_counter() - begun
+        import torch
+
+        inputs = {name: torch.tensor(rows) for name, rows in encoded.items()}
+        mask = inputs["attention_mask"]
+        rows = max(1, BATCH_TOKENS // mask.shape[1])
+        parts = [
+            _forward(self.model, {name: tensor[start : start + rows] for name, tensor in inputs.items()})
+            for start in range(0, len(texts), rows)
+        ]
+        logits, embeddings = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
+        return Outputs(
+            logits=logits,
+            embeddings=embeddings,
+            tokens=mask.sum(dim=1).numpy(),
+            truncated=np.array([bool(encoding.overflowing) for encoding in encoded.encodings], dtype=np.bool_),
+            padded_tokens=mask.numel(),
+            tokenization_seconds=seconds,
+        )
+
+
+def _forward(model: "PreTrainedModel", inputs: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
+    """Logits and embeddings of one batch."""
+    import torch
+
+    with torch.inference_mode():
+        answer = model(**inputs, output_hidden_states=True)
+        mask = inputs["attention_mask"].unsqueeze(-1).to(answer.logits.dtype)
+        mean = (answer.hidden_states[-1] * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        return answer.logits, torch.nn.functional.normalize(mean, dim=-1)

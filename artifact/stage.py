@@ -104,7 +104,7 @@ def run_stage(
     """
     request, lineage = request_of(stage)
     with _exclusive(stage.out):
-        state = _state_or_replace(stage.out, request, force)
+        state = _state_or_replace(stage, request, force)
         if announce is not None:
             announce(state)
         if state is State.FRESH:
@@ -130,19 +130,28 @@ def differing_fields(before: Any, now: Any, path: str = "") -> list[str]:
     return [] if before == now else [f"{path.lstrip('.')}: {_shorten(before)} -> {_shorten(now)}"]
 
 
-def _state_or_replace(out: Path, request: Request, force: bool) -> State:
+def _state_or_replace(stage: Stage, request: Request, force: bool) -> State:
+    out = stage.out
     try:
         state = find_state(out, request)
     except ArtifactError:
         if not force or not ((out / MANIFEST).exists() or (out / WORKING).exists()):
             raise
         state = State.OTHER
+    if state is State.OTHER and not _worth_keeping(stage):
+        return State.NEW
     if state is not State.OTHER:
         return state
     if not force:
         raise RecipeMismatchError(_explain(out, request), "add --force to replace it, or keep both with another --out")
     _clear(out)
     return State.NEW
+
+
+def _worth_keeping(stage: Stage) -> bool:
+    """Whether work would be lost: a sealed output, or a part of one that a run could go on from."""
+    begun = stage.resumable and any(path.name != WORKING for path in stage.out.iterdir())
+    return begun or (stage.out / MANIFEST).exists()
 
 
 def _explain(out: Path, request: Request) -> str:

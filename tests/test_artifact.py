@@ -163,10 +163,24 @@ def test_a_killed_stage_goes_on_or_starts_clean(tmp_path, resumable):
 
 def test_an_interrupted_run_of_another_recipe_is_not_cleared(tmp_path):
     """Oracle: refused, naming the field; hours of training are not thrown away by a changed number."""
+
+    def stop(directory: Path) -> dict[str, int]:
+        (directory / "checkpoint").write_text("hours")
+        raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        run_stage(stage_of(tmp_path / "a"), lambda _: {"x": 1 // 0})
+        run_stage(stage_of(tmp_path / "a", resumable=True), stop)
     with pytest.raises(RecipeMismatchError, match=r"config\.letters"):
-        run_stage(stage_of(tmp_path / "a", "xy"), fail)
+        run_stage(stage_of(tmp_path / "a", "xy", resumable=True), fail)
+
+
+def test_a_failed_stage_that_left_nothing_to_go_on_from_needs_no_force(tmp_path):
+    """Oracle: the second request is worked for; only what could be resumed is worth a question."""
+    for resumable in (False, True):
+        out = tmp_path / str(resumable)
+        with pytest.raises(ZeroDivisionError):
+            run_stage(stage_of(out, resumable=resumable), lambda _: {"x": 1 // 0})
+        assert run_stage(stage_of(out, "xy", resumable=resumable), write_letters("xy")).facts == {"letters": 2}
 
 
 def test_two_runs_cannot_share_a_directory(tmp_path):

@@ -32,6 +32,9 @@ results: $(DEMO_INSTALLED) ## CLINC150 from teacher to gate (CLINC150=DIR), resu
 	@$(BIN)/understudy run recipes/clinc150.yaml data.source.directory=$(or $(CLINC150),data/clinc150_oos)
 	@$(BIN)/understudy report out/clinc150/report --publish docs/results/clinc150 --readme README.md
 
+docs: $(DEMO_INSTALLED) ## write docs/recipes.md anew, from the program
+	@$(BIN)/python -m pipeline.reference > docs/recipes.md
+
 lock: ## write requirements.lock anew, from what is installed
 	@$(BIN)/python -m pip freeze --exclude-editable --exclude pip --exclude setuptools | sed 's/^torch==\(.*\)+cpu$$/torch==\1/' > requirements.lock
 
@@ -51,4 +54,4 @@ $(DEV_INSTALLED): $(BIN)/python pyproject.toml requirements.lock
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo serve test test-slow check results lock clean
+.PHONY: help demo serve test test-slow check results docs lock clean

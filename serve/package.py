@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from artifact.config import read_yaml
+from artifact.config import Config, read_yaml
 from artifact.digest import hash_json
 from artifact.errors import ServeError
 from artifact.manifest import read_manifest, write_json
+from artifact.stage import Stage, Work
 from serve.settings import PACKAGED, PACKAGED_SETTINGS, PackagedSettings, Settings, check_settings
 
 BENTO = "bento"
@@ -25,6 +26,24 @@ BENTO = "bento"
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("serve", "artifact")
 BENTOFILE = "bentofile.yaml"
+
+
+VERSION = 1
+
+
+class PackageRequest(Config):
+    """What is asked of this stage; the bundles are its inputs."""
+
+    default: str
+    """Model that answers when a request names none."""
+
+
+def package_stage(bundles: Mapping[str, Path], default: str, out: Path) -> tuple[Stage, Work]:
+    """The stage that builds the Bento of `bundles`, and its work."""
+    inputs = {f"bundle:{name}": directory for name, directory in bundles.items()}
+    config = PackageRequest(default=default)
+    stage = Stage(name="package", version=VERSION, kind="package", out=out, config=config, inputs=inputs)
+    return stage, lambda directory: package(bundles, default, directory)
 
 
 def package(bundles: Mapping[str, Path], default: str, out: Path) -> dict[str, Any]:

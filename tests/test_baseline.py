@@ -29,6 +29,7 @@ def test_beats_the_majority_on_the_project_data():
     generated = generate(Path(__file__).parents[1] / "recipes/data/intents.yaml", seed=1)
     names = sorted({label for _, label in generated["train"]})[:8]
     train, test = ([row for row in generated[split] if row[1] in names] for split in ("train", "test"))
+    train = train[::4]
     predicted = bag_of_words([t for t, _ in train], [names.index(n) for _, n in train], [t for t, _ in test], seed=1)
     right = sum(names[label] == name for label, (_, name) in zip(predicted, test, strict=True))
     assert right > 3 * max(Counter(name for _, name in test).values())

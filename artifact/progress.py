@@ -13,7 +13,7 @@ SECONDS_BETWEEN_LINES = 15.0
 Advance = Callable[[int, str], None]
 """Call with how many units were done since the last call, and a short note to show beside them."""
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 
 
 def say(line: str) -> None:

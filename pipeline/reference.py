@@ -12,8 +12,9 @@ from pipeline.recipe import Recipe
 
 INTRODUCTION = """# Recipes
 
-One YAML file is one experiment, from data to gate. Unknown keys are refused, and all faults are reported at once, each with
-its path. `key.path=value` on the command line overrides a field, also inside lists (`models.student.phases.0.epochs=5`).
+One YAML file is one experiment, from data to gate. Unknown keys are refused, and all faults are reported at once,
+each with its path. `key.path=value` on the command line overrides a field, also inside lists, as in
+`models.student.phases.0.epochs=5`.
 
 *This page is written by `make docs` from the program itself.*
 """
@@ -25,11 +26,10 @@ def render() -> str:
 
 
 def _reachable(kind: Any, seen: dict[type[BaseModel], None]) -> dict[type[BaseModel], None]:
-    if isinstance(kind, type) and issubclass(kind, BaseModel):
-        if kind not in seen:
-            seen[kind] = None
-            for field in kind.model_fields.values():
-                _reachable(field.annotation, seen)
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and kind not in seen:
+        seen[kind] = None
+        for field in kind.model_fields.values():
+            _reachable(field.annotation, seen)
     for argument in get_args(kind):
         _reachable(argument, seen)
     return seen

@@ -43,10 +43,11 @@ def test_every_objective_and_start_is_described():
 
 def test_every_route_is_described(tmp_path):
     """Oracle: the application's own routes."""
+    from serve_bundles import make_bundle
+
     from serve.app import create_app
     from serve.requests import Limits
     from serve.runtime import Runtime
-    from serve_bundles import make_bundle
 
     engine = Runtime.open(make_bundle(tmp_path / "bundle"), threads=1)
     app = create_app({engine.name: engine}, engine.name, Limits())

@@ -173,4 +173,5 @@ def test_the_child_environment_holds_every_pool():
     """Oracle: the variables' documented names."""
     environment = child_environment(2)
     assert environment["OMP_NUM_THREADS"] == environment["MKL_NUM_THREADS"] == "2"
+    assert environment["OMP_WAIT_POLICY"] == "passive"
     assert environment["TOKENIZERS_PARALLELISM"] == "false"

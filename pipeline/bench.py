@@ -22,13 +22,14 @@ from artifact.dataset import read_split
 from artifact.digest import RECORDS
 from artifact.errors import BenchError, DataError
 from artifact.manifest import write_json
+from artifact.progress import say
 from artifact.stage import Stage, Work
 from pipeline.machine import fingerprint, load_average
 from pipeline.pytorch import MODEL, PyTorchEngine
 from pipeline.recipe import BenchConfig, Recipe
 from pipeline.results import Benchmark, SpeedRow
 from serve.command import environment_of
-from serve.latency import Contestant, Measured, child_environment, measure
+from serve.latency import Contestant, Measured, child_environment, measure, thread_environment
 from serve.load import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
 from serve.measure_client import HOST, Target
 from serve.measure_plan import Keep, Round, Workload
@@ -37,6 +38,8 @@ from serve.threads import available_cores, plan_threads
 
 VERSION = 1
 PYTORCH = "pytorch"
+QUIET_LOAD = 0.5
+"""Load average for each core, before we begin, above which a person is told."""
 ROOT = Path(__file__).resolve().parent.parent
 """Where BentoML finds our services."""
 
@@ -65,6 +68,8 @@ def run_bench(config: BenchRequest, root: Path, out: Path) -> Mapping[str, Any]:
     """
     begun, load_before = time.perf_counter(), load_average()
     check_threads(config.threads, available_cores())
+    if load_before > QUIET_LOAD * available_cores():
+        say(f"  the machine is busy (load {load_before} before we began): ratios hold, milliseconds do not")
     workload = make_workload(config, [example.text for example in read_split(root / "data", "test")])
     with _raw(out / RECORDS / "raw.jsonl") as keep:
         measured = measure(contestants(config, root), workload, keep=keep("in_process"))
@@ -76,6 +81,7 @@ def run_bench(config: BenchRequest, root: Path, out: Path) -> Mapping[str, Any]:
         "texts": len(workload.texts),
         "seconds": round(time.perf_counter() - begun, 1),
         "load_average": {"before": load_before, "after": load_average()},
+        "environment": thread_environment(config.threads),
         "in_process": {row.name: _summary(row) | {"ready_seconds": round(row.ready_seconds, 2)} for row in measured},
         **facts,
     }

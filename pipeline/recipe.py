@@ -64,7 +64,7 @@ class BenchConfig(Config):
 
     threads: int = Field(default=2, gt=0)
     """Intra-op threads of every contestant; never more than the cores this process may use."""
-    rounds: int = Field(default=12, gt=1)
+    rounds: int = Field(default=10, gt=1)
     """Rounds in which every contestant takes its turn, in random order."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""

@@ -97,6 +97,12 @@ class Random(Config):
     intermediate_size: int | None = Field(default=None, gt=0)
     """Left out: 4 x hidden_size, as in the papers."""
 
+    @model_validator(mode="after")
+    def _check_heads(self) -> "Random":
+        if self.hidden_size % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide the hidden size {self.hidden_size}")
+        return self
+
 
 Start = Annotated[Checkpoint | Layers | Random, Field(discriminator="kind")]
 

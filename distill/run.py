@@ -57,6 +57,7 @@ def run_distill(
 
     from distill.architectures import layers_of
     from distill.card import write_card
+    from distill.check import check_phases
     from distill.loop import Run, train
     from distill.objectives import Depths
     from distill.student import build_start, count_parameters, load_classifier, load_tokenizer, save_model
@@ -70,6 +71,7 @@ def run_distill(
     tokenizer = load_tokenizer(start, trust_remote_code=trust)
     student = build_start(config, start, labels).to(accelerator.device)
     taught_by = load_classifier(teacher, labels).to(accelerator.device).eval() if teacher is not None else None
+    check_phases(config, taught_by, student)
     run = Run(
         config=config,
         student=student,

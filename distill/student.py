@@ -110,8 +110,6 @@ def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path, *,
 
 
 def _random(teacher: PreTrainedModel, shape: Random) -> PreTrainedModel:
-    if shape.hidden_size % shape.heads:
-        raise ModelError(f"{shape.heads} heads do not divide the hidden size {shape.hidden_size}")
     config = copy.deepcopy(teacher.config)
     config.update({
         architecture_of(teacher).layer_count: shape.layers,

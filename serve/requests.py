@@ -24,7 +24,7 @@ class Limits(Config):
     """Longest time a body may take to arrive; beyond it 408."""
     texts: int = Field(default=128, gt=0)
     """Most texts of one request; beyond it 413."""
-    characters: int = Field(default=100_000, gt=0)
+    characters: int = Field(default=50_000, gt=0)
     """Longest text; beyond it 413."""
     queued_tokens: int = Field(default=65_536, gt=0)
     """Tokens that may wait for one model, estimated; beyond it 429. A model that is idle takes any request."""

@@ -62,6 +62,10 @@ def test_all_faults_are_reported_at_once_with_their_paths(tmp_path):
         ("- 1", "holds list, expected a mapping"),
         ("start: {kind: checkpont, source: x}", "start.*'checkpoint', 'layers', 'random'"),
         ("start: {kind: layers, layers: [0]}", "needs a teacher"),
+        (
+            "start: {kind: random, layers: 1, hidden_size: 30, heads: 4}\nteacher: t",
+            "start.random: 4 heads do not divide the hidden size 30",
+        ),
         (GOOD.replace("{kind: labels}", "{kind: logits}"), "logits needs a teacher"),
         (GOOD.replace("{kind: labels}", "{kind: labels}, {kind: labels}"), "two objectives of one kind"),
     ],

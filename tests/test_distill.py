@@ -213,7 +213,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     ("start", "message"),
     [
         ({"kind": "layers", "layers": [0, 7]}, r"start.layers names \[7\], expected indices .* 0 to 1"),
-        ({"kind": "random", "layers": 1, "hidden_size": 30, "heads": 4}, "4 heads do not divide the hidden size 30"),
+        ({"kind": "layers", "layers": [-1]}, r"start.layers names \[-1\]"),
     ],
 )
 def test_a_student_that_cannot_be_built_names_the_numbers(tmp_path, start, message):
@@ -221,6 +221,31 @@ def test_a_student_that_cannot_be_built_names_the_numbers(tmp_path, start, messa
     save_teacher(tmp_path / "teacher")
     with pytest.raises(ModelError, match=message):
         build_start(ModelConfig(start=start, teacher="teacher"), tmp_path / "teacher", LABELS)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"objectives": [{"kind": "relations", "relation_heads": 5}]},
+            "5 does not divide the teacher's hidden size 32",
+        ),
+        (
+            {"objectives": [{"kind": "relations", "teacher_layer": 9}]},
+            "teacher_layer is 9, the teacher has layers 1 to 2",
+        ),
+        ({"unfreeze": ["layer.7"]}, "unfreezes 'layer.7', expected all, embeddings, layer.0, pooler, head"),
+    ],
+)
+def test_what_cannot_work_is_said_before_the_first_step(made, tmp_path, change, message):
+    """Oracle: the message, and that nothing was trained."""
+    phases = [STUDENT["phases"][1], STUDENT["phases"][0] | change]
+    models = {"teacher": made / "teacher"}
+    config = ModelConfig(**(STUDENT | {"phases": phases}))
+    stage, work = distill_stage("student", config, data=made / "data", out=tmp_path / "student", models=models)
+    with pytest.raises(ModelError, match=message):
+        run_stage(stage, work)
+    assert not (tmp_path / "student" / "checkpoints").exists()
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def request_of(stage: Stage) -> tuple[Request, dict[str, Origin]]:
     for name, directory in stage.inputs.items():
         inputs[name] = read_manifest(directory).digest
         lineage[name] = Origin(digest=inputs[name], path=_relative(directory, stage.out))
-    config = stage.config.model_dump(mode="json")
+    # What is left out is not asked for: a new optional field must not make every older output another recipe's.
+    config = stage.config.model_dump(mode="json", exclude_none=True)
     return Request(stage=stage.name, version=stage.version, config=config, inputs=inputs), lineage
 
 

@@ -42,6 +42,15 @@ class Labels(Config):
 Objective = Annotated[Relations | Logits | Labels, Field(discriminator="kind")]
 
 
+class Noise(Config):
+    """Words masked or exchanged in what teacher and student both read, in half of the texts (`distill/augment.py`)."""
+
+    mask_share: float = Field(default=0.1, ge=0, lt=1)
+    """Chance of each token to become the mask token."""
+    exchange_share: float = Field(default=0.1, ge=0, lt=1)
+    """Chance of each token to become a token of another text."""
+
+
 class Phase(Config):
     """Data, objectives, what is unfrozen, optimizer and length: one leg of a training run."""
 
@@ -60,6 +69,8 @@ class Phase(Config):
     weight_decay: float = Field(default=0.01, ge=0)
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Overrides the model's own dropout in this phase."""
+    noise: Noise | None = None
+    """Damage to the texts; left out, none."""
 
     @model_validator(mode="after")
     def _check_objectives(self) -> "Phase":

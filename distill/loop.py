@@ -170,7 +170,10 @@ def _batch_at(run: Run, phase: Phase, step: int) -> Batch:
     epoch, index = divmod(step, math.ceil(len(run.train) / phase.batch_size))
     indices = run.train.epoch(phase.batch_size, run.config.seed, epoch)[index]
     mine = indices[run.accelerator.process_index :: run.accelerator.num_processes] or indices[:1]
-    return run.train.batch(mine).to(run.accelerator.device)
+    batch = run.train.batch(mine)
+    if phase.noise is not None:
+        batch = run.train.noisy(batch, phase.noise.mask_share, phase.noise.exchange_share)
+    return batch.to(run.accelerator.device)
 
 
 def _evaluated(run: Run, phase: Phase, position: Position, journal: Journal) -> Position:

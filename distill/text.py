@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.dataset import Example
-from artifact.errors import DataError
+from artifact.errors import DataError, ModelError
+from distill.augment import add_noise
 
 BATCHES_PER_GROUP = 50
 """Batches that are sorted by length together: enough that little is padded, few enough that order stays random."""
@@ -59,6 +60,16 @@ class Texts:
             batches = shuffled_batches(self.lengths, batch_size, seed=seed, epoch=epoch)
             self._epoch = ((batch_size, seed, epoch), batches)
         return self._epoch[1]
+
+    def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
+        """`batch` with words masked and exchanged; `ModelError` when the tokenizer has no mask token."""
+        mask_id = self._tokenizer.mask_token_id
+        if mask_id is None:
+            raise ModelError("phase.noise masks words, but the tokenizer has no mask token")
+        ids = batch.inputs["input_ids"]
+        ordinary = batch.mask & ~torch.isin(ids, torch.tensor(self._tokenizer.all_special_ids))
+        noisy = add_noise(ids, ordinary, mask_id=mask_id, mask_share=mask_share, exchange_share=exchange_share)
+        return Batch(batch.inputs | {"input_ids": noisy}, batch.mask, batch.labels)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All texts once, longest first, so that a batch too large for memory fails at once."""

@@ -42,7 +42,7 @@ STUDENT = {
         {"name": "relations", "objectives": [{"kind": "relations", "relation_heads": 8}], "epochs": 2,
          "learning_rate": 1e-3, "batch_size": 8, "dropout": 0.0},
         {"name": "predictions", "objectives": [{"kind": "logits", "temperature": 2.0}, {"kind": "labels"}], "epochs": 3,
-         "learning_rate": 3e-3, "batch_size": 8, "dropout": 0.1},
+         "learning_rate": 3e-3, "batch_size": 8, "dropout": 0.1, "noise": {"mask_share": 0.1}},
     ],
 }  # fmt: skip
 
@@ -353,6 +353,25 @@ def test_batches_hold_every_text_once_and_follow_the_seed():
     assert batches != shuffled_batches(lengths, 8, seed=1, epoch=1)
     padded = sum(len(b) * max(lengths[i] for i in b) for b in batches)
     assert padded < 1.1 * sum(lengths)
+
+
+def test_noise_touches_only_ordinary_tokens_of_about_half_of_the_texts():
+    """Oracle: counts over many texts; special tokens and padding as they were; the generator's state decides."""
+    texts = Texts(make_tokenizer(), make_examples(400, 0), 16, "train")
+    batch = texts.batch(range(400))
+    before = batch.inputs["input_ids"]
+    torch.manual_seed(1)
+    noisy = texts.noisy(batch, 0.3, 0.3)
+    torch.manual_seed(1)
+    assert torch.equal(noisy.inputs["input_ids"], texts.noisy(batch, 0.3, 0.3).inputs["input_ids"])
+    after = noisy.inputs["input_ids"]
+    special = ~batch.mask | (before < 5)
+    assert torch.equal(after[special], before[special])
+    untouched = (after == before).all(dim=1).float().mean().item()
+    assert 0.4 < untouched < 0.65
+    masked = (after == 4).sum().item() / (~special).sum().item()
+    assert masked == pytest.approx(0.15, abs=0.03)
+    assert torch.equal(noisy.labels, batch.labels)
 
 
 def test_an_empty_split_and_a_long_text():

@@ -61,6 +61,7 @@ def test_only_one_engine_is_open_at_a_time():
 
 
 def test_an_engine_with_other_labels_is_an_error():
+    """Oracle: the message, for labels in another order than the data's."""
     with pytest.raises(DataError, match="r answers with other labels"):
         answer_rows({"r": lambda: Reader(("b", "a", "c"))}, LABELS, ["0 x"])
 

@@ -125,6 +125,7 @@ def test_a_row_against_itself_is_exactly_one():
 
 @pytest.mark.parametrize("gate", [QUALITY, LATENCY, THROUGHPUT, SIZE])
 def test_a_gate_on_what_was_not_measured_is_an_error(gate):
+    """Oracle: the message names the row."""
     with pytest.raises(BenchError, match=r"s/int4.* was not (evaluated|benchmarked|measured)|size of s/int4"):
         judge({"g": gate}, "s/int4", make_evaluation({"t/float32": 1}), make_benchmark(), {})
 
@@ -153,11 +154,13 @@ def test_gate_report_judges_from_samples_not_from_what_is_written(tmp_path):
 
 
 def test_gate_report_takes_the_directory_too(tmp_path):
+    """Oracle: identity with the path of report.json."""
     directory = write(make_report(), tmp_path / "report")
     assert gate_report(directory, None) == gate_report(directory / "report.json", None)
 
 
 def test_a_changed_report_is_found_by_its_seal(tmp_path):
+    """Oracle: the message a user reads after one byte was changed."""
     directory = write(make_report(), tmp_path / "report")
     request = Request(stage="report", version=1, config={}, inputs={})
     seal(directory, kind="report", request=request, lineage={}, facts={})
@@ -178,17 +181,20 @@ def test_baseline_judges_quality_and_size_against_the_last_candidate(tmp_path, e
 
 
 def test_baseline_of_another_machine_has_no_comparable_latency(tmp_path):
+    """Oracle: the line a user reads."""
     now, before = (write(make_report(machine={"processor": name}), tmp_path / name) for name in ("one", "two"))
     assert "not comparable  latency: measured on another machine" in gate_report(now, before)[1][2]
 
 
 def test_baseline_of_other_data_is_an_error(tmp_path):
+    """Oracle: the message a user reads."""
     now, before = (write(make_report(data=name), tmp_path / name) for name in ("one", "two"))
     with pytest.raises(ArtifactError, match="different test data"):
         gate_report(now, before)
 
 
 def test_a_directory_without_report_is_one_clear_error(tmp_path):
+    """Oracle: the message a user reads."""
     with pytest.raises(ArtifactError, match=r"holds no report\.json\n  name a report directory"):
         gate_report(tmp_path, None)
 
@@ -198,6 +204,7 @@ def test_a_directory_without_report_is_one_clear_error(tmp_path):
     [({"schema_version": 2}, "schema_version: .*1"), ({"rows": 3}, "rows: "), ({"surprise": 1}, "surprise: ")],
 )
 def test_a_report_of_another_schema_is_one_clear_error(tmp_path, change, message):
+    """Oracle: the message a user reads."""
     path = tmp_path / "report.json"
     path.write_text(json.dumps(make_report().model_dump(mode="json") | change), encoding="utf-8")
     with pytest.raises(ArtifactError, match=f"no report of this version of understudy: {message}") as error:
@@ -206,6 +213,7 @@ def test_a_report_of_another_schema_is_one_clear_error(tmp_path, change, message
 
 
 def test_a_report_that_is_no_json_is_one_clear_error(tmp_path):
+    """Oracle: the message a user reads."""
     path = tmp_path / "report.json"
     path.write_text("not json", encoding="utf-8")
     with pytest.raises(ArtifactError, match="no report of this version"):

@@ -6,9 +6,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import scipy.stats
+from report_example import CONFIG, ERRORS, GATES, NASTY, make_benchmark, make_evaluation, make_report, make_texts
 from rich.console import Console
 
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import Request, read_manifest, seal, write_json
 from artifact.stage import run_stage
 from pipeline.gate import read_report
@@ -16,6 +17,7 @@ from pipeline.junit import render_junit
 from pipeline.markdown import escape, render_summary
 from pipeline.page import render_page
 from pipeline.plots import VARIABLES, plot_quality_against_latency
+from pipeline.publish import BEGIN, END, publish
 from pipeline.recipe import Recipe
 from pipeline.report import compare, report_stage
 from pipeline.results import Interval
@@ -30,7 +32,6 @@ from pipeline.table import (
     format_times,
     terminal_table,
 )
-from tests.test_report_example import CONFIG, GATES, NASTY, make_benchmark, make_evaluation, make_report, make_texts
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,7 @@ def test_markdown_tables_are_rectangular(report):
 
 
 def test_markdown_of_a_hostile_name_is_text():
+    """Oracle: nothing in the output that Markdown or HTML would act on."""
     assert escape("<b>|[x](y)*") == r"\<b\>\|[x]\(y)\*"
 
 
@@ -180,6 +182,7 @@ def test_page_escapes_what_comes_from_data(page):
 
 
 def test_page_says_the_verdict_first(page):
+    """Oracle: the order of the page's text."""
     body = page[page.index("<main>") :]
     text = " ".join(re.sub(r"<[^>]+>", " ", body).split())
     assert text.startswith("Understudy · demo ✓ Pass student/int8 keeps 98.6 % [97.4, 99.8]")
@@ -207,6 +210,7 @@ def test_plots_take_their_colours_from_the_page(report):
 
 
 def test_plot_of_too_few_samples_is_a_sentence():
+    """Oracle: the sentence in place of the picture."""
     few = make_report(CONFIG.model_copy(update={"gates": {}}), rounds=2, calls=3)
     assert plot_quality_against_latency(few) == ""
     page = render_page(few, make_texts())
@@ -225,6 +229,7 @@ def test_terminal_table_fits_eighty_columns(report):
 
 
 def test_comparison_lists_candidates_and_warns_of_machines(report, tmp_path):
+    """Oracle: both candidates, and the warning only where machines differ."""
     other = report.model_copy(update={"machine": {"processor": "Other"}, "verdict": "fail"})
     for name, which in (("one", report), ("two", other)):
         (tmp_path / name).mkdir()
@@ -274,9 +279,31 @@ def test_the_stage_writes_four_files_and_the_verdict(tmp_path):
     assert report.lineage["bundle:student"] == read_manifest(tmp_path / "bundles" / "student").digest
     assert report.facts["model:teacher"] == {"k": 1}
     assert report.evaluation == make_evaluation()
+    check_publishing(tmp_path)
+
+
+def check_publishing(root):
+    """The four files and every manifest, and the table between the marks of a README, twice the same."""
+    readme = root / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    publish([root / "report"], root / "results", readme)
+    text = readme.read_text(encoding="utf-8")
+    publish([root / "report"], root / "results", readme)
+    assert text == readme.read_text(encoding="utf-8")
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "**student/int8**" in text
+    assert "old" not in text
+    names = {path.name for path in (root / "results").iterdir()}
+    assert {"summary.md", "report.html", "report.json", "junit.xml", "manifest-bundle-student.json"} <= names
+    readme.write_text("no marks", encoding="utf-8")
+    with pytest.raises(ConfigError, match="has no place for the table"):
+        publish([root / "report"], root / "elsewhere", readme)
+    assert not (root / "elsewhere").exists()
 
 
 def test_a_broken_evaluation_is_one_clear_error(tmp_path):
+    """Oracle: the message a user reads."""
     for name in ("data", "benchmark", "evaluation"):
         seal_as(tmp_path / name, name)
     recipe = Recipe.model_validate(RECIPE)
@@ -285,3 +312,8 @@ def test_a_broken_evaluation_is_one_clear_error(tmp_path):
         seal_as(tmp_path / folder / "teacher", folder)
     with pytest.raises(ArtifactError, match=r"evaluation\.json cannot be read"):
         work(Path(tmp_path))
+
+
+def test_the_example_holds_every_row():
+    """Oracle: the names it was made from."""
+    assert [row.row for row in make_report().rows] == [*ERRORS, "bag-of-words"]

@@ -16,6 +16,7 @@ def test_wilson_is_scipy(successes, total):
 
 
 def test_wilson_of_nothing_is_an_error():
+    """Oracle: a share of no examples is no number."""
     with pytest.raises(BenchError, match="at least one example"):
         wilson(0, 0)
 
@@ -40,6 +41,7 @@ def test_accuracy_ratio_is_the_bootstrap_of_examples():
 
 
 def test_accuracy_ratio_is_seeded():
+    """Oracle: identity under the same seed."""
     right = np.arange(100) % 7 > 0
     assert accuracy_ratio(right, ~right, seed=4) == accuracy_ratio(right, ~right, seed=4)
 
@@ -55,6 +57,7 @@ def test_accuracy_ratio_of_perfect_agreement_is_not_certainty():
 
 
 def test_accuracy_ratio_to_a_reference_that_is_never_right_is_an_error():
+    """Oracle: nothing can be divided by zero right answers."""
     with pytest.raises(BenchError, match="no ratio"):
         accuracy_ratio([True, False], [False, False], seed=1)
 
@@ -129,6 +132,7 @@ def test_ratio_of_medians_turns_over_with_its_arguments():
 
 
 def test_ratio_of_medians_refuses_what_is_not_paired():
+    """Oracle: rounds of different number have no pairs."""
     with pytest.raises(BenchError, match="3 rounds cannot be paired with 2"):
         ratio_of_medians([[1.0]] * 3, [[1.0]] * 2, seed=1)
     with pytest.raises(BenchError, match="not positive"):

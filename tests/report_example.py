@@ -88,8 +88,3 @@ def make_report(config=CONFIG, **shape):
     names = ("data", "evaluation", "benchmark", *models, "bundle:teacher", "bundle:student")
     lineage = {name: f"{number:x}" * 64 for number, name in enumerate(names)}
     return build_report(config, make_evaluation(), make_benchmark(**shape), lineage=lineage, facts=models)
-
-
-def test_the_example_holds_every_row():
-    """Oracle: the names it was made from."""
-    assert [row.row for row in make_report().rows] == [*ERRORS, "bag-of-words"]

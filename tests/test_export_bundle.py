@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from export_models import MAX_TOKENS, make_classifier
 from onnxruntime import InferenceSession
 from optimum.onnxruntime import ORTModelForSequenceClassification
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -21,7 +22,6 @@ from artifact.stage import request_of, run_stage
 from export.__main__ import main
 from export.config import ExportConfig, Parity
 from export.run import export_stage, run_export
-from tests.export_models import MAX_TOKENS, make_classifier
 
 FAST = ExportConfig(parity=Parity(batch_sizes=(1, 3), lengths=(2, 9)), target="avx2")
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12 w13"]

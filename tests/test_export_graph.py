@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_models import MAX_TOKENS, make_classifier
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel
 
@@ -16,7 +17,6 @@ from export.fuse import check_counts, expected_counts, fuse
 from export.graph import embed, export_graph, input_names
 from export.parity import prove
 from export.source import SUPPORTED, Architecture, load_source
-from tests.export_models import MAX_TOKENS, make_classifier
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
 

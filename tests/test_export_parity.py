@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from export_models import MAX_TOKENS, make_classifier
 
 from artifact.config import parse_config
 from artifact.errors import ConfigError, ParityError
@@ -20,7 +21,6 @@ from export.instruction_set import SATURATES
 from export.parity import Answer, ask_torch, cosines, left_padding_shift, max_abs_difference, prove, token_types_of
 from export.quantize import quantize
 from export.source import Source, load_source
-from tests.export_models import MAX_TOKENS, make_classifier
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
 

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from serve_bundles import LABELS, MAX_TOKENS, make_bundle
+from serve_client import open_client
 
 from artifact.errors import ServeError
 from serve.app import WARM_UP, create_app, find_aliases
@@ -19,8 +21,6 @@ from serve.engine import Outputs, normalize
 from serve.lane import estimate_tokens
 from serve.requests import Limits
 from serve.runtime import Runtime
-from tests.serve_bundles import LABELS, MAX_TOKENS, make_bundle
-from tests.serve_client import open_client
 
 LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)
 ROUTES = {"/", "/predict", "/embed", "/info", "/health", "/metrics", "/openapi.json"}

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, describe, make_bundle
 from tokenizers import Tokenizer
 
 from artifact.errors import ArtifactError, ServeError
@@ -19,7 +20,6 @@ from serve.bundle import open_bundle
 from serve.engine import Engine, normalize, softmax
 from serve.runtime import Runtime, cut_batches
 from serve.threads import available_cores
-from tests.serve_bundles import HIDDEN, LABELS, MAX_TOKENS, describe, make_bundle
 
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "\udfff x \ud83d", "\U0001f600", "\u202e\ufeff", "x" * 5000, "rain " * 99]
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import httpx
 import pytest
 import yaml
+from serve_bundles import make_bundle
+from serve_client import open_client
 
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import open_artifact
 from serve.__main__ import main, name_bundles
 from serve.package import package
 from serve.settings import check_settings, parse_bundles, read_count, read_settings
-from tests.serve_bundles import make_bundle
-from tests.serve_client import open_client
 
 with warnings.catch_warnings():
     # BentoML uses names that pathspec and pydantic deprecate, while it is imported.

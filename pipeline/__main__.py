@@ -23,10 +23,10 @@ ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "BENTOML_DO_NOT_TRACK": "True",
-    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "10000",
 }
 """Set before the libraries are imported, and only where the user has not chosen. Our own progress is enough; and
-threads that spin while they wait make training a tenth as fast as soon as another program uses a core (docs/log.md)."""
+threads that spin for long make training a tenth as fast as soon as another program uses a core (docs/log.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

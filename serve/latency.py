@@ -96,8 +96,8 @@ def thread_environment(threads: int) -> dict[str, str]:
     """What holds every thread pool to `threads`.
 
     How OpenMP's threads wait is left to its default, which is how people run PyTorch: on idle cores it answers a text
-    in 4.8 ms, and in 11.6 ms when its threads must not spin. Beside a busy neighbour the default is far slower; the load
-    average of a run is in its facts, and a busy machine is announced.
+    in 4.8 ms, and in 11.6 ms when its threads must not spin. Beside a busy neighbour the default is far slower; the
+    load average of a run is in its facts, and a busy machine is announced.
     """
     return dict.fromkeys(THREAD_VARIABLES, str(threads)) | {"TOKENIZERS_PARALLELISM": "false"}
 

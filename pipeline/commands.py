@@ -7,15 +7,10 @@ from pathlib import Path
 
 import yaml
 
-from artifact.manifest import open_artifact
 from artifact.progress import console, say
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.results import Report
 from pipeline.runner import plan_lines, run_steps
 from pipeline.stages import bundle_paths, steps_of
-
-NEEDED_BY = {"run": (), "distill": ("data",), "export": (), "evaluate": (), "bench": (), "package": ()}
-"""Commands that a single-stage command runs first: data is no command of its own."""
 
 
 def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path | None, force: bool, plan: bool) -> int:
@@ -24,7 +19,9 @@ def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path 
     root = out or Path("out") / recipe.name
     steps = steps_of(recipe, root)
     if command != "run":
-        steps = [step for step in steps if step.command in (command, *NEEDED_BY[command])]
+        # Data is no command of its own: training, which first reads it, makes it.
+        wanted = ("data", "distill") if command == "distill" else (command,)
+        steps = [step for step in steps if step.command in wanted]
     if plan:
         sys.stdout.write(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in plan_lines(steps)))
@@ -39,12 +36,12 @@ def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path 
 
 def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:
     """Everything; a failed gate builds no Bento."""
-    from pipeline.gate import EXIT_CODES
+    from pipeline.gate import EXIT_CODES, read_report
     from pipeline.table import terminal_table
 
     steps = steps_of(recipe, root)
     run_steps([step for step in steps if step.command != "package"], force=force)
-    report = Report.model_validate_json((root / "report" / "report.json").read_bytes())
+    report = read_report(root / "report")
     if report.verdict != "fail":
         run_steps([step for step in steps if step.command == "package"], force=force)
     console.print(terminal_table(report))
@@ -54,9 +51,3 @@ def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:
         say(f"next     understudy serve {bundles} --default {recipe.candidate}")
     sys.stdout.write(json.dumps({"verdict": report.verdict, "report": str(root / "report" / "report.json")}) + "\n")
     return EXIT_CODES[report.verdict]
-
-
-def sealed_report(directory: Path) -> Report:
-    """The report of a sealed report directory."""
-    open_artifact(directory, "report")
-    return Report.model_validate_json((directory / "report.json").read_bytes())

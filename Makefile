@@ -10,8 +10,8 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --progre
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(DEMO_INSTALLED) ## teacher to gated, packaged student on embedded data, in a few minutes
-	@$(BIN)/understudy run recipes/demo.yaml
+demo: $(DEMO_INSTALLED) ## teacher to gated, packaged student, in a few minutes (ARGS=--force after a changed recipe)
+	@$(BIN)/understudy run recipes/demo.yaml $(ARGS)
 
 serve: demo ## serve the demo's student and teacher on http://127.0.0.1:3000
 	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8

@@ -240,7 +240,7 @@ def test_a_student_that_cannot_be_built_names_the_numbers(tmp_path, start, messa
             {"objectives": [{"kind": "relations", "teacher_layer": 9}]},
             "teacher_layer is 9, the teacher has layers 1 to 2",
         ),
-        ({"unfreeze": ["layer.7"]}, "unfreezes 'layer.7', expected all, embeddings, layer.0, pooler, head"),
+        ({"unfreeze": ["layer.7"]}, "no part 'layer.7' to unfreeze, expected all, embeddings, layer.0, pooler, head"),
     ],
 )
 def test_what_cannot_work_is_said_before_the_first_step(made, tmp_path, change, message):

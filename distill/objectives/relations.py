@@ -22,6 +22,9 @@ from artifact.errors import ModelError
 from distill.capture import Projections
 from distill.config import RelationName
 
+Shape = tuple[int, int]
+"""Hidden size and attention heads of a model."""
+
 
 def relations_loss(
     teacher: Projections,
@@ -35,7 +38,8 @@ def relations_loss(
     `relation_heads` None takes the models' own heads, which must then be equal in number.
     Raises `ModelError` when the heads do not divide a width or do not match.
     """
-    heads = _common_heads(teacher, student, relation_heads)
+    shapes = [(model.Q.shape[-1], model.heads) for model in (teacher, student)]
+    heads = common_heads(shapes[0], shapes[1], relation_heads)
     terms = [
         weight * relation_divergence(
             relation_scores(getattr(teacher, pair[0]), getattr(teacher, pair[1]), heads),
@@ -87,15 +91,19 @@ def _split(vectors: Float[Tensor, "batch seq hidden"], heads: int) -> Float[Tens
     return vectors.view(batch, seq, heads, hidden // heads).transpose(1, 2)
 
 
-def _common_heads(teacher: Projections, student: Projections, relation_heads: int | None) -> int:
+def common_heads(teacher: Shape, student: Shape, relation_heads: int | None) -> int:
+    """The number of heads both are split into; `ModelError` with the numbers when there is none.
+
+    A shape is a width and the model's own number of heads.
+    """
     if relation_heads is None:
-        if teacher.heads != student.heads:
+        if teacher[1] != student[1]:
             raise ModelError(
-                f"the teacher has {teacher.heads} heads and the student {student.heads}; MiniLM needs the same number",
+                f"the teacher has {teacher[1]} heads and the student {student[1]}; MiniLM needs the same number",
                 "set relation_heads, as MiniLMv2 does, or give the student the teacher's number of heads",
             )
-        return teacher.heads
-    for name, width in (("teacher", teacher.Q.shape[-1]), ("student", student.Q.shape[-1])):
+        return teacher[1]
+    for name, (width, _) in (("teacher", teacher), ("student", student)):
         if width % relation_heads:
             raise ModelError(f"relation_heads {relation_heads} does not divide the {name}'s hidden size {width}")
     return relation_heads

@@ -4,7 +4,8 @@ from transformers import PreTrainedModel
 
 from artifact.errors import ModelError
 from distill.architectures import layers_of
-from distill.config import ModelConfig, Relations
+from distill.config import ModelConfig
+from distill.config_objectives import Relations
 from distill.objectives.relations import common_heads
 from distill.schedule import freeze_all_but
 

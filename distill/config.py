@@ -1,45 +1,13 @@
 """What a recipe says about a model: where it starts, who teaches it, and the phases it goes through."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from artifact.config import Config
-
-RelationName = Literal["QQ", "QK", "QV", "KQ", "KK", "KV", "VQ", "VK", "VV"]
-
-
-class Relations(Config):
-    """Self-attention relations of one teacher layer, matched by the student's last layer (MiniLM, MiniLMv2)."""
-
-    kind: Literal["relations"]
-    weight: float = Field(default=1.0, gt=0)
-    pairs: dict[RelationName, float] = {"QQ": 1.0, "KK": 1.0, "VV": 1.0}
-    """Relation to weight. MiniLMv2: QQ, KK, VV. MiniLM: QK, VV."""
-    relation_heads: int | None = Field(default=None, gt=0)
-    """A_r, into which the concatenated vectors are split (MiniLMv2); left out, the models' own heads (MiniLM)."""
-    teacher_layer: int | None = Field(default=None, gt=0)
-    """1-based; left out, the papers' choice for the teacher's depth."""
-
-
-class Logits(Config):
-    """Kullback-Leibler divergence to the teacher's softened class probabilities, times temperature squared."""
-
-    kind: Literal["logits"]
-    weight: float = Field(default=1.0, gt=0)
-    temperature: float = Field(default=1.0, gt=0)
-
-
-class Labels(Config):
-    """Cross-entropy with the labels of the data set."""
-
-    kind: Literal["labels"]
-    weight: float = Field(default=1.0, gt=0)
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
-    """Share of the target mass spread over all labels."""
-
-
-Objective = Annotated[Relations | Logits | Labels, Field(discriminator="kind")]
+from distill.config_objectives import Objective
+from distill.config_starts import Checkpoint, Start, Vocabulary
 
 
 class Noise(Config):
@@ -51,71 +19,112 @@ class Noise(Config):
     """Chance of each token to become a token of another text."""
 
 
+class TextFiles(Config):
+    """Local unlabelled text: JSON lines, Parquet or plain text, compressed or not, read as a stream."""
+
+    kind: Literal["files"]
+    directory: Path = Path()
+    """Folder that the files are relative to: the one thing to override on another machine."""
+    files: tuple[Path, ...] = Field(min_length=1)
+    field: str = "text"
+    """Field of a JSON or Parquet record that holds the text."""
+
+
+class TextHub(Config):
+    """Unlabelled text of a data set on the Hugging Face Hub, read as a stream."""
+
+    kind: Literal["hub"]
+    name: str
+    configuration: str | None = None
+    revision: str | None = None
+    """Commit, for a result that can be had again."""
+    split: str = "train"
+    field: str = "text"
+
+
+class CodeSwitch(Config):
+    """Words of the text replaced by their translations, as GigaBERT's pre-training text was (arXiv 2004.14519)."""
+
+    lexicon: Path
+    """One word a line and its weighted translations, `word<TAB>translation<TAB>weight`; `.gz` too."""
+    text_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the texts touched."""
+    word_share: float = Field(default=0.3, gt=0, le=1)
+    """Share of a text's words replaced, as far as the lexicon knows them."""
+
+
+class CorpusConfig(Config):
+    """Unlabelled text that phases can learn from."""
+
+    source: Annotated[TextFiles | TextHub, Field(discriminator="kind")]
+    unit: Literal["line", "document", "sentence"] = "line"
+    """What one training text is; long ones are cut into pieces of `max_tokens`, none of their text is lost."""
+    code_switch: CodeSwitch | None = None
+
+
 class Phase(Config):
     """Data, objectives, what is unfrozen, optimizer and length: one leg of a training run."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     objectives: tuple[Objective, ...] = Field(min_length=1)
+    corpus: str | None = None
+    """Name of one of the recipe's `corpora`; left out, the training split of the data set."""
     unfreeze: tuple[str, ...] = ("all",)
     """Parts that learn: `all`, or any of `embeddings`, `layer.N`, `pooler`, `head`."""
-    epochs: float = Field(gt=0)
+    unfreeze_gradually: tuple[tuple[str, ...], ...] | Literal["top-down"] | None = None
+    """The phase is gone through once for each group of parts, which learns together with those before it;
+    `top-down` is head, pooler, last layer, ..., first layer, embeddings (XtremeDistil). Overrides `unfreeze`."""
+    epochs: float | None = Field(default=None, gt=0)
     """Passes over the training text; may be a fraction."""
+    steps: int | None = Field(default=None, gt=0)
+    """Optimizer steps, instead of `epochs`; what a corpus needs, whose length nobody has counted."""
+    patience: int | None = Field(default=None, gt=0)
+    """End the phase after this many evaluations without a better validation result."""
     learning_rate: float = Field(gt=0)
     """Peak, after warm-up."""
+    schedule: Literal["linear", "cosine", "constant"] | None = None
+    """How the rate falls after the warm-up; left out, `linear`, to zero."""
     warmup_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the steps in which the rate rises linearly; it falls linearly to zero in the rest."""
+    """Share of the steps in which the rate rises linearly."""
+    betas: tuple[float, float] | None = None
+    """AdamW's; left out, 0.9 and 0.999."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per step."""
+    batch_tokens: int | None = Field(default=None, gt=0)
+    """Tokens per step, padding included, instead of `batch_size`: short texts then come in larger batches."""
+    packing: bool | None = None
+    """Put several texts into a row of `max_tokens`, each seeing only itself; needs `batch_tokens` and no classes."""
+    accumulate: int | None = Field(default=None, gt=0)
+    """Parts a step's batch is computed in, one after the other, to save memory; the result is the same."""
     weight_decay: float = Field(default=0.01, ge=0)
+    average_decay: float | None = Field(default=None, gt=0, lt=1)
+    """Keep an exponential moving average of the weights, with this decay a step; the phase ends with it."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
     """Overrides the model's own dropout in this phase."""
     noise: Noise | None = None
     """Damage to the texts; left out, none."""
+    cache_teacher: bool | None = None
+    """Compute what the teacher shows once, and read it from disk in later epochs."""
 
     @model_validator(mode="after")
-    def _check_objectives(self) -> "Phase":
+    def _check(self) -> "Phase":
         kinds = [objective.kind for objective in self.objectives]
+        faults = []
         if len(set(kinds)) != len(kinds):
-            raise ValueError(f"phase {self.name!r} has two objectives of one kind: {', '.join(kinds)}")
+            faults.append(f"has two objectives of one kind: {', '.join(kinds)}")
+        if (self.epochs is None) == (self.steps is None):
+            faults.append("needs either epochs or steps")
+        if self.packing and (self.batch_tokens is None or set(kinds) & {"logits", "labels", "embedding", "ranking"}):
+            faults.append("packs texts: that needs batch_tokens, and no objective of whole texts")
+        if self.corpus is not None and "labels" in kinds:
+            faults.append("learns labels, which a corpus has not")
+        if self.corpus is not None and self.steps is None:
+            faults.append("reads a corpus, which needs steps instead of epochs")
+        if self.cache_teacher and (self.noise is not None or self.corpus is not None or self.packing):
+            faults.append("caches the teacher: that needs the same texts in every epoch (no noise, corpus or packing)")
+        if faults:
+            raise ValueError("; ".join(f"phase {self.name!r} {fault}" for fault in faults))
         return self
-
-
-class Checkpoint(Config):
-    """Start from a whole model: a pretrained teacher, or a model of this recipe to train on."""
-
-    kind: Literal["checkpoint"]
-    source: str
-    """`package:NAME/path`, a local directory, a Hub id, or `model:NAME` for a model of the same recipe."""
-    trust_remote_code: bool = False
-    """Run the Python files that come with the checkpoint. Only for authors you trust."""
-
-
-class Layers(Config):
-    """Start from some layers of the teacher, with its embeddings and head (DistilBERT's way, by index)."""
-
-    kind: Literal["layers"]
-    layers: tuple[int, ...] = Field(min_length=1)
-    """0-based indices of the teacher's layers, in the student's order."""
-
-
-class Random(Config):
-    """Start from random weights of the given shape (MiniLM's way)."""
-
-    kind: Literal["random"]
-    layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    heads: int = Field(gt=0)
-    intermediate_size: int | None = Field(default=None, gt=0)
-    """Left out: 4 x hidden_size, as in the papers."""
-
-    @model_validator(mode="after")
-    def _check_heads(self) -> "Random":
-        if self.hidden_size % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide the hidden size {self.hidden_size}")
-        return self
-
-
-Start = Annotated[Checkpoint | Layers | Random, Field(discriminator="kind")]
 
 
 class ModelConfig(Config):
@@ -124,6 +133,11 @@ class ModelConfig(Config):
     start: Start
     teacher: str | None = None
     """Name of the recipe's model to learn from; needed by every objective but `labels`."""
+    assistant: Literal["auto"] | None = None
+    """`auto` puts a teacher assistant, as deep as the teacher and as wide as the student, between the two where
+    MiniLM's rule asks for one (arXiv 2002.10957, section 3.3). To name one, make it a model of its own."""
+    vocabulary: Vocabulary | None = None
+    """Left out: the start's whole vocabulary is kept."""
     phases: tuple[Phase, ...] = ()
     """In order; none takes the start as it is."""
     max_tokens: int = Field(default=64, gt=2, le=8192)
@@ -135,6 +149,10 @@ class ModelConfig(Config):
     """End each phase that learns classes with the weights that were best on validation, not the last ones."""
     evaluate_every_steps: int | None = Field(default=None, gt=0)
     """Steps between evaluations on the validation split; left out, four times a phase."""
+    precision: Literal["float32", "bf16", "fp16"] | None = None
+    """Of the matrix products in training; losses and weights stay float32. Left out: `float32`."""
+    compile: bool | None = None
+    """Run the student through `torch.compile`; needs a C++ compiler."""
 
     def refers_to(self) -> tuple[str, ...]:
         """Names of the recipe's other models that this one is made from."""
@@ -148,6 +166,8 @@ class ModelConfig(Config):
         if self.teacher is None and (needs or not isinstance(self.start, Checkpoint)):
             what = ", ".join(sorted(needs)) or f"start {self.start.kind!r}"
             raise ValueError(f"{what} needs a teacher: name one under `teacher`")
+        if self.assistant is not None and self.start.kind not in ("random", "slice"):
+            raise ValueError(f"assistant: auto needs a start with a width of its own, not {self.start.kind!r}")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise ValueError(f"two phases share a name: {', '.join(names)}")

@@ -19,7 +19,8 @@ from artifact.errors import TrainingError
 from artifact.progress import progress
 from distill.capture import Seen, Wanted, observe
 from distill.checkpoint import Position, load_checkpoint, read_tensors, save_checkpoint, write_tensors
-from distill.config import Labels, Logits, ModelConfig, Objective, Phase
+from distill.config import ModelConfig, Phase
+from distill.config_objectives import Labels, Logits, Objective
 from distill.journal import Journal
 from distill.objectives import Depths, loss_of, wanted_of
 from distill.schedule import freeze_all_but, make_optimizer, rate_at, set_dropout
@@ -223,4 +224,4 @@ def _learns_classes(objectives: Sequence[Objective]) -> bool:
 
 
 def _steps(run: Run, phase: Phase) -> int:
-    return max(1, math.ceil(phase.epochs * math.ceil(len(run.train) / phase.batch_size)))
+    return phase.steps or max(1, math.ceil((phase.epochs or 1) * math.ceil(len(run.train) / phase.batch_size)))

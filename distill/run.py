@@ -10,7 +10,8 @@ from artifact.config import Config
 from artifact.dataset import read_info, read_split
 from artifact.digest import hash_directory
 from artifact.stage import Stage
-from distill.config import Checkpoint, ModelConfig
+from distill.config import ModelConfig
+from distill.config_starts import Checkpoint
 from distill.sources import locate
 
 VERSION = 1

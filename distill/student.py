@@ -12,7 +12,8 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import ModelError
 from distill.architectures import architecture_of, embeddings_of, layers_of
-from distill.config import Checkpoint, Layers, ModelConfig, Random
+from distill.config import ModelConfig
+from distill.config_starts import Checkpoint, Layers, Random
 
 
 def load_classifier(directory: Path, labels: Sequence[str], *, trust_remote_code: bool = False) -> PreTrainedModel:

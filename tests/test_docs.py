@@ -33,7 +33,8 @@ def test_the_readme_names_targets_that_exist():
 
 def test_every_objective_and_start_is_described():
     """Oracle: the kinds in the configs."""
-    from distill.config import Checkpoint, Labels, Layers, Logits, Random, Relations
+    from distill.config_objectives import Labels, Logits, Relations
+    from distill.config_starts import Checkpoint, Layers, Random
 
     text = (ROOT / "docs" / "distill.md").read_text(encoding="utf-8")
     for kind in (Relations, Logits, Labels, Checkpoint, Layers, Random):

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from distill.capture import Seen, Wanted
-from distill.config import Labels, Logits, Objective, Relations
+from distill.config_objectives import Labels, Logits, Objective, Relations
 from distill.objectives.labels import labels_loss
 from distill.objectives.logits import logits_loss
 from distill.objectives.relations import default_teacher_layer, relations_loss

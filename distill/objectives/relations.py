@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from artifact.errors import ModelError
 from distill.capture import Projections
-from distill.config import RelationName
+from distill.config_objectives import RelationName
 
 Shape = tuple[int, int]
 """Hidden size and attention heads of a model."""

@@ -1,0 +1,161 @@
+"""What a training step reads: texts padded to one length, or packed into rows where each text sees only itself.
+
+Objectives always see one text a row (`mask`, and what `unpack` returns), so that they need not know about packing.
+Texts are padded on the right.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
+
+from artifact.errors import ModelError
+
+POSITIONS_FROM_ZERO = frozenset({"bert", "electra"})
+POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
+"""Architectures, by `model_type`, that take positions and a mask of each pair of tokens, and so can be packed."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some texts, ready for the models."""
+
+    inputs: dict[str, Tensor]
+    """What the models take: `input_ids`, `attention_mask` and, for some, `token_type_ids`; packed, `position_ids`."""
+    mask: Bool[Tensor, "batch seq"]
+    """Where a text has a token; always one text a row, also when the inputs are packed."""
+    labels: Int[Tensor, "batch"]
+    """-1 where nobody knows."""
+    where: Int[Tensor, "batch seq"] | None = None
+    """Packed texts only: index of each token in the flattened rows of the inputs; 0 at padding."""
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on `device`."""
+        inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
+        where = None if self.where is None else self.where.to(device)
+        return Batch(inputs, self.mask.to(device), self.labels.to(device), where)
+
+    def unpack(self, x: Float[Tensor, "rows row hidden"]) -> Float[Tensor, "batch seq hidden"]:
+        """What a model says of its inputs, one text a row; `x` itself when the texts are not packed.
+
+        At padding it repeats the first token of the first row, which `mask` hides.
+        """
+        return x if self.where is None else x.flatten(0, 1)[self.where]
+
+    def token_ids(self) -> Int[Tensor, "batch seq"]:
+        """The tokens, one text a row; at padding, anything."""
+        ids = self.inputs["input_ids"]
+        return ids if self.where is None else ids.flatten()[self.where]
+
+    def with_token_ids(self, ids: Int[Tensor, "batch seq"]) -> "Batch":
+        """The same batch with other tokens, given one text a row."""
+        if self.where is None:
+            return replace(self, inputs=self.inputs | {"input_ids": ids})
+        rows = self.inputs["input_ids"]
+        changed = rows.flatten().index_put((self.where[self.mask],), ids[self.mask]).view_as(rows)
+        return replace(self, inputs=self.inputs | {"input_ids": changed})
+
+
+@dataclass(frozen=True)
+class InputForm:
+    """What a tokenizer knows about the inputs of its models."""
+
+    pad_id: int
+    token_types: bool
+    """Whether the models take `token_type_ids`; they are 0, as there is one text at a time."""
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer) -> "InputForm":
+        """`ModelError` when the tokenizer cannot pad."""
+        if tokenizer.pad_token_id is None:
+            raise ModelError("the tokenizer has no padding token", "set pad_token in its tokenizer_config.json")
+        return cls(tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names)
+
+
+def collate_padded(texts: Sequence[Int[Tensor, "_"]], labels: Sequence[int], form: InputForm) -> Batch:
+    """`texts` as a batch, padded to the longest of them."""
+    mask = _mask_of(texts)
+    ids = torch.full(mask.shape, form.pad_id)
+    ids[mask] = torch.cat(list(texts)).long()
+    inputs = _inputs(ids, form) | {"attention_mask": mask.long()}
+    return Batch(inputs, mask, torch.tensor(labels))
+
+
+def collate_packed(
+    rows: Sequence[Sequence[Int[Tensor, "_"]]], labels: Sequence[int], form: InputForm, *, first_position: int
+) -> Batch:
+    """The texts of each of `rows` one after the other, the rows padded to the longest; `labels` in the same order.
+
+    Positions begin anew with each text. The mask has a matrix for each row, in which a text's tokens see each other and
+    nothing else; so do the padding tokens of a row, lest a softmax be over nothing.
+    """
+    texts = [text for row in rows for text in row]
+    mask, where, (height, width) = _mask_of(texts), _places_of(rows), _size_of(rows)
+    used = (where.unsqueeze(1) + torch.arange(mask.shape[1]))[mask]
+    ids = torch.full((height * width,), form.pad_id)
+    ids[used] = torch.cat(texts).long()
+    position = torch.zeros_like(ids)
+    position[used] = (torch.arange(mask.shape[1]) + first_position).expand(mask.shape)[mask]
+    text = torch.zeros_like(ids)
+    text[used] = (torch.arange(len(texts)) + 1).unsqueeze(1).expand(mask.shape)[mask]
+    number = text.view(height, width)
+    inputs = _inputs(ids.view(height, width), form) | {
+        "position_ids": position.view(height, width),
+        "attention_mask": number.unsqueeze(2) == number.unsqueeze(1),
+    }
+    index = torch.zeros(mask.shape, dtype=torch.long).masked_scatter(mask, used)
+    return Batch(inputs, mask, torch.tensor(labels), index)
+
+
+def first_position_of(*models: PreTrainedModel) -> int:
+    """`first_position` of packed texts that all `models` read.
+
+    `ModelError` for an architecture that cannot tell one text of a row from the next, and for models that disagree.
+    """
+    firsts = {model.config.model_type: _first_position(model) for model in models}
+    if len(set(firsts.values())) > 1:
+        told = ", ".join(f"{name} counts from {first}" for name, first in firsts.items())
+        raise ModelError(f"packed texts have one set of positions, but {told}", "turn phase.packing off")
+    return next(iter(firsts.values()))
+
+
+def _first_position(model: PreTrainedModel) -> int:
+    name = model.config.model_type
+    if name in POSITIONS_FROM_ZERO:
+        return 0
+    if name in POSITIONS_AFTER_PADDING:
+        return int(model.config.pad_token_id or 0) + 1
+    packable = ", ".join(sorted(POSITIONS_FROM_ZERO | POSITIONS_AFTER_PADDING))
+    raise ModelError(
+        f"{name} takes no positions or no mask by pairs, so its texts cannot be packed; expected one of {packable}",
+        "turn phase.packing off: batch_tokens alone groups texts of like length",
+    )
+
+
+def _inputs(ids: Tensor, form: InputForm) -> dict[str, Tensor]:
+    return {"input_ids": ids} | ({"token_type_ids": torch.zeros_like(ids)} if form.token_types else {})
+
+
+def _mask_of(texts: Sequence[Tensor]) -> Bool[Tensor, "batch seq"]:
+    lengths = torch.tensor([len(text) for text in texts])
+    return torch.arange(int(lengths.max())) < lengths.unsqueeze(1)
+
+
+def _size_of(rows: Sequence[Sequence[Tensor]]) -> tuple[int, int]:
+    return len(rows), max(sum(len(text) for text in row) for row in rows)
+
+
+def _places_of(rows: Sequence[Sequence[Tensor]]) -> Int[Tensor, "batch"]:
+    """Index of each text's first token in the flattened rows."""
+    width = _size_of(rows)[1]
+    starts = []
+    for number, row in enumerate(rows):
+        start = number * width
+        for text in row:
+            starts.append(start)
+            start += len(text)
+    return torch.tensor(starts)

@@ -12,8 +12,11 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import ModelError
 from distill.architectures import architecture_of, embeddings_of, layers_of
+from distill.compress import compress_embeddings
 from distill.config import ModelConfig
-from distill.config_starts import Checkpoint, Layers, Random
+from distill.config_starts import Checkpoint, Layers, Random, Slice
+from distill.shape import Shape, with_shape
+from distill.slicing import narrow
 
 
 def load_classifier(directory: Path, labels: Sequence[str], *, trust_remote_code: bool = False) -> PreTrainedModel:
@@ -52,22 +55,39 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Token
 
 
 def build_start(config: ModelConfig, source: Path, labels: Sequence[str]) -> PreTrainedModel:
-    """The untrained model: `source` itself, some of its layers, or random weights of a given shape.
+    """The untrained model: `source` itself, some of its layers, a narrower cut of them, or random weights of a shape.
 
     `source` is the checkpoint's directory, or the teacher's where the start is made from the teacher.
-    Raises `ModelError` when layers do not exist or heads do not divide the width, with the numbers.
+    Raises `ModelError` when the teacher has not what the start asks for, with the numbers.
     """
     match config.start:
         case Checkpoint(trust_remote_code=trust):
             return load_classifier(source, labels, trust_remote_code=trust)
         case Layers(layers=layers):
             return keep_layers(load_classifier(source, labels), layers)
-        case Random() as shape:
-            return _random(load_classifier(source, labels), shape)
+        case Slice(layers=layers) as start:
+            teacher = keep_layers(load_classifier(source, labels), layers)
+            return narrow(teacher, with_shape(teacher.config, _shape_of(start, len(layers))))
+        case Random(layers=layers, embeddings=embeddings) as start:
+            teacher = load_classifier(source, labels)
+            student: PreTrainedModel = type(teacher)(with_shape(teacher.config, _shape_of(start, layers)))
+            if embeddings is not None:
+                compress_embeddings(teacher, student, centred=embeddings == "pca")
+            return student
 
 
 def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
-    """A copy of `teacher` with only the layers at the 0-based indices `kept`, in that order."""
+    """A copy of `teacher` with only the layers at the 0-based indices `kept`, in that order.
+
+    Raises `ModelError` for layers that do not exist, for ALBERT, whose layers share one set of weights, and for
+    ModernBERT where global and local attention would change places.
+    """
+    if hasattr(teacher.config, "num_hidden_groups"):
+        raise ModelError(
+            f"start.layers names {list(kept)}, but the layers of an {teacher.config.model_type} share their weights: "
+            "there is none to pick",
+            "start from `random`, with fewer layers",
+        )
     count = len(layers_of(teacher))
     wrong = [index for index in kept if not 0 <= index < count]
     if wrong:
@@ -75,6 +95,8 @@ def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMode
     row = architecture_of(teacher)
     config = copy.deepcopy(teacher.config)
     setattr(config, row.layer_count, len(kept))
+    if hasattr(config, "global_attn_every_n_layers"):
+        config.global_attn_every_n_layers = _global_attention_step(kept, config.global_attn_every_n_layers)
     student: PreTrainedModel = type(teacher)(config)
     prefix = f"{teacher.base_model_prefix}.{row.layers}."
     state = {k: v for k, v in teacher.state_dict().items() if not k.startswith(prefix)}
@@ -85,12 +107,17 @@ def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMode
 
 
 def count_parameters(model: PreTrainedModel) -> dict[str, int]:
-    """Parameters of the embeddings, of the Transformer layers, and of the rest (pooler and head), and in all."""
+    """Parameters of the embeddings, of the Transformer layers, and of the rest (pooler and head), and in all.
+
+    `embedding` holds positions, types and their normalisation too. MiniLM's Table 4 counts the token table alone, as
+    its 23.4 M = 30,522 x 768 shows: that is `token_embedding`, a part of `embedding`. Its totals hold everything.
+    """
     embedding = sum(p.numel() for p in embeddings_of(model).parameters())
     transformer = sum(p.numel() for p in layers_of(model).parameters())
     total = sum(p.numel() for p in model.parameters())
     return {
         "embedding": embedding,
+        "token_embedding": model.get_input_embeddings().get_parameter("weight").numel(),
         "transformer": transformer,
         "head": total - embedding - transformer,
         "total": total,
@@ -110,16 +137,23 @@ def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path, *,
     (directory / "understudy.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _random(teacher: PreTrainedModel, shape: Random) -> PreTrainedModel:
-    config = copy.deepcopy(teacher.config)
-    config.update({
-        architecture_of(teacher).layer_count: shape.layers,
-        "hidden_size": shape.hidden_size,
-        "num_attention_heads": shape.heads,
-        "intermediate_size": shape.intermediate_size or 4 * shape.hidden_size,
-    })  # fmt: skip
-    student: PreTrainedModel = type(teacher)(config)
-    return student
+def _shape_of(start: Random | Slice, layers: int) -> Shape:
+    intermediate_size = start.intermediate_size or 4 * start.hidden_size  # of the student's width, not the teacher's
+    return Shape(layers, start.hidden_size, start.heads, intermediate_size)
+
+
+def _global_attention_step(kept: Sequence[int], step: int) -> int:
+    """ModernBERT attends globally in every `step`-th layer, the first one included; the step that keeps it so."""
+    wanted = [index % step == 0 for index in kept]
+    for n in (step, *range(1, len(kept) + 1)):
+        # the first layer is also the only one without a normalisation before it
+        if kept[0] == 0 and wanted == [index % n == 0 for index in range(len(kept))]:
+            return n
+    raise ModelError(
+        f"start.layers names {list(kept)}, but a ModernBERT begins with layer 0 and attends globally in every n-th "
+        f"layer: in this teacher in 0, {step}, {2 * step}, ...",
+        f"for example {list(range(len(kept)))}, or {[step * index for index in range(len(kept))]}",
+    )
 
 
 def _set_labels(config: Any, labels: Sequence[str]) -> None:

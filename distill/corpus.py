@@ -1,0 +1,239 @@
+"""Unlabelled text as a stream of records: files or the Hub in, one numbered text after the other out.
+
+A record is a line of a text or JSON-lines file, a row of a Parquet file, or a row of a Hub data set. Their order is
+that of the recipe's files and of the rows in them, on every run. Memory holds one record, or one chunk of Parquet rows.
+"""
+
+import gzip
+import io
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from artifact.errors import DataError
+from distill.config import CorpusConfig, TextFiles, TextHub
+
+PARQUET_ROWS = 1_000
+COMPRESSIONS = (".gz", ".zst")
+
+Unit = Literal["line", "document", "sentence"]
+
+_SENTENCE_END = re.compile(
+    r"""(?<![.!?؟۔…]) [.!?؟۔…]++ ["'”’»)\]]*+ (?=\s)   # with a space after: no end in 3.14
+      | [。！？]++ [”’」』）]*+                          # without""",  # noqa: RUF001 - Chinese writes them so
+    re.VERBOSE,
+)
+_INITIAL = re.compile(r"(?:^|[\s.])[^\W\d_]\.$")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One text of a corpus, before it is cut into units."""
+
+    number: int
+    """Place in the whole corpus, from 0."""
+    text: str
+
+
+def read_records(config: CorpusConfig, *, rank: int = 0, world: int = 1, skip: int = 0) -> Iterator[Record]:
+    """The corpus once, in order: the records whose number, modulo `world`, is `rank`, but for the first `skip` of them.
+
+    What is passed over is read, but not parsed. Raises `DataError`, naming file and line, for what is not there or
+    cannot be read. A null is a record without text.
+    """
+    source = config.source
+    rows = _hub_rows(source) if isinstance(source, TextHub) else _file_rows(source)
+    for number, row in enumerate(rows):
+        if number % world == rank and number // world >= skip:
+            yield Record(number, row.text())
+
+
+def corpus_files(config: CorpusConfig) -> dict[str, Path]:
+    """The local files that the corpus is made of, by the name the recipe gives them: what to hash.
+
+    Raises `DataError` that names all those that are missing or of an unknown kind.
+    """
+    files: dict[str, Path] = {}
+    if isinstance(config.source, TextFiles):
+        files = {name.as_posix(): config.source.directory / name for name in config.source.files}
+        unknown = [name for name in files if _kind_of(files[name]) not in _READERS]
+        if unknown:
+            kinds = ", ".join(_READERS)
+            hint = f"expected {kinds}, also as {' or '.join(COMPRESSIONS)}"
+            raise DataError(f"no reader for {', '.join(unknown)}", hint)
+    if config.code_switch is not None:
+        files["code_switch.lexicon"] = config.code_switch.lexicon
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if missing:
+        hint = "check source.directory, source.files and code_switch.lexicon"
+        raise DataError(f"there is no file {', '.join(missing)}", hint)
+    return files
+
+
+def cut(text: str, unit: Unit) -> list[str]:
+    """The training texts of one record, stripped; those of nothing but white space are dropped.
+
+    A sentence ends at a stop, question or exclamation mark of Latin or Arabic script, closing quotes included, if a
+    space follows; but not at the stop of a lone letter, an initial. Chinese marks need no space. It is a rule of thumb:
+    it also ends after `Dr.`, and no sentence goes beyond its line.
+    """
+    if unit == "document":
+        texts = [text]
+    elif unit == "line":
+        texts = _lines(text)
+    else:
+        texts = [sentence for line in _lines(text) for sentence in _sentences(line)]
+    return [stripped for part in texts if (stripped := part.strip())]
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, compressed or not, with their 1-based numbers."""
+    try:
+        with _open(path) as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot read {path}: {str(error) or type(error).__name__}", "is it whole?") from None
+
+
+def decode(line: bytes, place: str) -> str:
+    """`line` without its end; `DataError` when it is not UTF-8."""
+    try:
+        return line.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{place} is not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}",
+            "convert the file, for instance with `iconv -f WINDOWS-1252 -t UTF-8`",
+        ) from None
+
+
+def parse_object(line: bytes, place: str) -> dict[str, Any]:
+    """The JSON object in `line`; `DataError` when it holds none."""
+    try:
+        value = json.loads(decode(line, place))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{place} is not JSON: {error.msg} at column {error.colno}") from None
+    except RecursionError:
+        raise DataError(f"{place} is not JSON that can be read: it is nested too deeply") from None
+    if not isinstance(value, dict):
+        raise DataError(f"{place} holds a {type(value).__name__}, expected one JSON object a line")
+    return value
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One record before it is parsed, for most of a corpus may be another process's."""
+
+    raw: Any
+    place: str
+    number: int
+    field: str
+    parse: "_Parse"
+
+    def text(self) -> str:
+        return self.parse(self.raw, f"{self.place}, line {self.number}", self.field)
+
+
+def _text_of_line(line: bytes, place: str, _field: str) -> str:
+    return decode(line, place)
+
+
+def _text_of_json(line: bytes, place: str, field: str) -> str:
+    return _text_of_row(parse_object(line, place), place, field)
+
+
+def _text_of_row(row: dict[str, Any], place: str, field: str) -> str:
+    if field not in row:
+        raise DataError(f"{place} has no field {field!r}, found {', '.join(row) or 'none'}", "set source.field")
+    value = "" if row[field] is None else row[field]
+    if not isinstance(value, str):
+        raise DataError(f"{place}: the field {field!r} holds a {type(value).__name__}, expected text")
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{place}: the field {field!r} holds half of a surrogate pair, which is no text") from None
+    return value
+
+
+def _file_rows(source: TextFiles) -> Iterator[_Row]:
+    for name in source.files:
+        path = source.directory / name
+        read, parse = _READERS[_kind_of(path)]
+        for number, raw in read(path, source.field):
+            yield _Row(raw, str(path), number, source.field, parse)
+
+
+def _hub_rows(source: TextHub) -> Iterator[_Row]:
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(
+            source.name, source.configuration, split=source.split, revision=source.revision, streaming=True
+        )
+        for number, row in enumerate(rows, start=1):
+            yield _Row(row, source.name, number, source.field, _text_of_row)
+    except (OSError, ValueError, RuntimeError) as error:  # what datasets raises, of its many kinds
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        hint = "check source.name, configuration, split and the connection, or read local files"
+        raise DataError(f"cannot read {source.name!r} from the Hub: {reason}", hint) from None
+
+
+def _line_rows(path: Path, _field: str) -> Iterator[tuple[int, bytes]]:
+    return read_lines(path)
+
+
+def _parquet_rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    import pyarrow as pa  # type: ignore[import-untyped]  # it ships no type information
+    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # nor does this
+
+    try:
+        with ParquetFile(path) as file:
+            columns = [field] if field in file.schema_arrow.names else None  # all, to name them
+            chunks = file.iter_batches(batch_size=PARQUET_ROWS, columns=columns)
+            yield from enumerate((row for chunk in chunks for row in chunk.to_pylist()), start=1)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}", "is it a whole Parquet file?") from None
+
+
+def _open(path: Path) -> io.BufferedIOBase:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rb")
+    if path.suffix == ".zst":
+        import pyarrow as pa
+
+        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
+    return path.open("rb")
+
+
+def _kind_of(path: Path) -> str:
+    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
+
+
+_Read = Callable[[Path, str], Iterator[tuple[int, Any]]]
+_Parse = Callable[[Any, str, str], str]
+
+_READERS: dict[str, tuple[_Read, _Parse]] = {
+    ".jsonl": (_line_rows, _text_of_json),
+    ".json": (_line_rows, _text_of_json),
+    ".txt": (_line_rows, _text_of_line),
+    ".parquet": (_parquet_rows, _text_of_row),
+}
+
+
+def _lines(text: str) -> list[str]:
+    return re.split(r"\r\n|\r|\n", text)
+
+
+def _sentences(line: str) -> Iterator[str]:
+    start = 0
+    for end in _SENTENCE_END.finditer(line):
+        if _INITIAL.search(line, max(start, end.start() - 2), end.end()) and end.group() == ".":
+            continue
+        yield line[start : end.end()]
+        start = end.end()
+    yield line[start:]

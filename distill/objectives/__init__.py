@@ -1,36 +1,40 @@
 """What a student is asked to match: one file an objective, its maths a pure function; here they are wired.
 
-A new objective is a config in `distill/config.py`, a file here, and one line in `wanted_of` and `loss_of`.
+A new objective is a config in `distill/config_objectives.py`, a file here, and a case in `_wants` and in `loss_of`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
+from artifact.errors import ModelError
 from distill.capture import Seen, Wanted
-from distill.config_objectives import Labels, Logits, Objective, Relations
+from distill.config_objectives import (
+    Attention,
+    Embedding,
+    Hidden,
+    Labels,
+    Logits,
+    Objective,
+    Pooling,
+    Ranking,
+    Relations,
+)
+from distill.objectives.attention import attention_loss
+from distill.objectives.embedding import cosines, embedding_loss, pool, similarity_loss
+from distill.objectives.hidden import hidden_loss
 from distill.objectives.labels import labels_loss
-from distill.objectives.logits import logits_loss
-from distill.objectives.relations import default_teacher_layer, relations_loss
+from distill.objectives.layers import Models, layer_pairs
+from distill.objectives.logits import logits_error, logits_loss
+from distill.objectives.ranking import in_batch_loss, margin_mse_loss
+from distill.objectives.relations import relations_loss
 
 
-@dataclass(frozen=True)
-class Depths:
-    """Number of layers of the two models, which say where relations are taken by default."""
-
-    teacher: int
-    student: int
-
-
-def wanted_of(objectives: Sequence[Objective], depths: Depths) -> tuple[Wanted, Wanted]:
+def wanted_of(objectives: Sequence[Objective], models: Models) -> tuple[Wanted, Wanted]:
     """What these objectives need to see of the teacher and of the student."""
-    relations = [o for o in objectives if isinstance(o, Relations)]
-    layers = tuple(sorted({_teacher_layer(o, depths) for o in relations}))
-    teacher = Wanted(layers=layers, logits=any(isinstance(o, Logits) for o in objectives))
-    classes = any(isinstance(o, Logits | Labels) for o in objectives)
-    return teacher, Wanted(layers=(depths.student,) if relations else (), logits=classes)
+    wants = [_wants(objective, models) for objective in objectives]
+    return _union([theirs for theirs, _ in wants]), _union([ours for _, ours in wants])
 
 
 def loss_of(
@@ -39,22 +43,102 @@ def loss_of(
     student: Seen,
     *,
     mask: Bool[Tensor, "batch seq"],
-    labels: Int[Tensor, "batch"],
-    depths: Depths,
+    labels: Int[Tensor, "texts"],
+    models: Models,
+    projections: nn.ModuleDict,
 ) -> Float[Tensor, ""]:
-    """The unweighted loss of one objective on one batch."""
+    """The unweighted loss of one objective on one batch; several layers add up."""
     match objective:
         case Relations(pairs=pairs, relation_heads=heads):
-            taught = teacher.projections[_teacher_layer(objective, depths)]
-            return relations_loss(taught, student.projections[depths.student], mask, pairs, heads)
-        case Logits(temperature=temperature):
-            return logits_loss(_logits(teacher), _logits(student), temperature)
+            losses = [
+                relations_loss(teacher.projections[t], student.projections[s], mask, pairs, heads)
+                for t, s in layer_pairs(objective, models)
+            ]
+            return sum(losses[1:], losses[0])
+        case Attention(measure=measure):
+            losses = [
+                attention_loss(teacher.projections[t], student.projections[s], mask, measure)
+                for t, s in layer_pairs(objective, models)
+            ]
+            return sum(losses[1:], losses[0])
+        case Hidden(measure=measure, tokens=tokens):
+            losses = [
+                hidden_loss(
+                    teacher.hidden[t], _project(projections, f"hidden-{s}", student.hidden[s]), mask,
+                    measure=measure, tokens=tokens,
+                )
+                for t, s in layer_pairs(objective, models)
+            ]  # fmt: skip
+            return sum(losses[1:], losses[0])
+        case Embedding(measure=measure, pooling=pooling):
+            theirs, ours = _embeddings(teacher, student, mask, pooling, models)
+            if measure == "similarity":
+                return similarity_loss(theirs, ours)
+            return embedding_loss(theirs, _project(projections, "embedding", ours), measure)
+        case Ranking(measure=measure, pooling=pooling, temperature=temperature):
+            theirs, ours = (_scores(x) for x in _embeddings(teacher, student, mask, pooling, models))
+            return margin_mse_loss(theirs, ours) if measure == "margin_mse" else in_batch_loss(theirs, ours, temperature)
+        case Logits(temperature=temperature, measure=measure):
+            pair = _logits(teacher), _logits(student)
+            return logits_error(*pair) if measure == "mse" else logits_loss(*pair, temperature)
         case Labels(smoothing=smoothing):
             return labels_loss(_logits(student), labels, smoothing)
 
 
-def _teacher_layer(objective: Relations, depths: Depths) -> int:
-    return objective.teacher_layer or default_teacher_layer(depths.teacher)
+def make_projections(objectives: Sequence[Objective], models: Models) -> nn.ModuleDict:
+    """Linear maps from the student's width to the teacher's, for what cannot be compared without; never deployed."""
+    names: list[str] = []
+    differ = models.teacher_width != models.student_width
+    for objective in objectives:
+        if isinstance(objective, Hidden) and (differ or objective.measure == "kld"):
+            names += [f"hidden-{student}" for _, student in layer_pairs(objective, models)]
+        if isinstance(objective, Embedding) and differ and objective.measure != "similarity":
+            names.append("embedding")
+    return nn.ModuleDict({name: nn.Linear(models.student_width, models.teacher_width) for name in names})
+
+
+def _wants(objective: Objective, models: Models) -> tuple[Wanted, Wanted]:
+    match objective:
+        case Relations() | Attention():
+            pairs = layer_pairs(objective, models)
+            return Wanted(layers=tuple(t for t, _ in pairs)), Wanted(layers=tuple(s for _, s in pairs))
+        case Hidden():
+            pairs = layer_pairs(objective, models)
+            return Wanted(hidden=tuple(t for t, _ in pairs)), Wanted(hidden=tuple(s for _, s in pairs))
+        case Embedding() | Ranking():
+            return Wanted(hidden=(models.teacher_depth,)), Wanted(hidden=(models.student_depth,))
+        case Logits():
+            return Wanted(logits=True), Wanted(logits=True)
+        case Labels():
+            return Wanted(), Wanted(logits=True)
+
+
+def _union(wants: Sequence[Wanted]) -> Wanted:
+    return Wanted(
+        layers=tuple(sorted({layer for want in wants for layer in want.layers})),
+        hidden=tuple(sorted({layer for want in wants for layer in want.hidden})),
+        logits=any(want.logits for want in wants),
+    )
+
+
+def _project(projections: nn.ModuleDict, name: str, states: Tensor) -> Tensor:
+    projected: Tensor = projections[name](states) if name in projections else states
+    return projected
+
+
+def _embeddings(
+    teacher: Seen, student: Seen, mask: Bool[Tensor, "batch seq"], pooling: Pooling, models: Models
+) -> tuple[Tensor, Tensor]:
+    states = teacher.hidden[models.teacher_depth], student.hidden[models.student_depth]
+    return pool(states[0], mask, pooling), pool(states[1], mask, pooling)
+
+
+def _scores(embeddings: Float[Tensor, "texts width"]) -> Float[Tensor, "pairs pairs"]:
+    """Cosines of the first half's texts with the second half's: a batch of pairs is all lefts, then all rights."""
+    if len(embeddings) % 2:
+        raise ModelError(f"ranking needs pairs, the batch has {len(embeddings)} texts", "name data.pair_field")
+    left, right = embeddings.chunk(2)
+    return cosines(left, right)
 
 
 def _logits(seen: Seen) -> Tensor:

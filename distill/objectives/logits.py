@@ -15,3 +15,8 @@ def logits_loss(
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     return temperature**2 * functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+
+
+def logits_error(teacher: Float[Tensor, "batch labels"], student: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
+    """Half the squared error of the logits, summed over labels, mean over the batch (XtremeDistil, arXiv 2004.05686, eq. 4)."""
+    return 0.5 * (teacher.float() - student.float()).square().sum(-1).mean()

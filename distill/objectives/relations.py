@@ -12,6 +12,7 @@ relation heads, whatever the models' own, and takes QQ, KK and VV. Each model is
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -21,6 +22,10 @@ from torch.nn import functional
 from artifact.errors import ModelError
 from distill.capture import Projections
 from distill.config_objectives import RelationName
+from distill.objectives.fused import fused_divergence
+
+DENSE_ELEMENTS = 2**15
+"""Scores of one relation up to which the dense form is quicker (`benchmarks/distill`)."""
 
 Shape = tuple[int, int]
 """Hidden size and attention heads of a model."""
@@ -32,14 +37,21 @@ def relations_loss(
     mask: Bool[Tensor, "batch seq"],
     pairs: Mapping[RelationName, float],
     relation_heads: int | None,
+    form: Literal["dense", "fused"] | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted sum over `pairs` (such as `{"QQ": 1.0}`) of the relation losses; `mask` is true at real tokens.
 
-    `relation_heads` None takes the models' own heads, which must then be equal in number.
-    Raises `ModelError` when the heads do not divide a width or do not match.
+    `relation_heads` None takes the models' own heads, which must then be equal in number. Both forms give the same
+    number; None takes the fused one (`distill/objectives/fused.py`) unless the batch is so small that the dense one is
+    quicker. Raises `ModelError` when the heads do not divide a width or do not match.
     """
     shapes = [(model.Q.shape[-1], model.heads) for model in (teacher, student)]
     heads = common_heads(shapes[0], shapes[1], relation_heads)
+    if form == "fused" or (form is None and mask.numel() * heads * mask.shape[1] > DENSE_ELEMENTS):
+        names = sorted({name for pair in pairs for name in pair})
+        indices = [(names.index(pair[0]), names.index(pair[1]), weight) for pair, weight in pairs.items()]
+        theirs, ours = ([getattr(model, name) for name in names] for model in (teacher, student))
+        return fused_divergence(theirs, ours, mask, indices, heads)
     terms = [
         weight * relation_divergence(
             relation_scores(getattr(teacher, pair[0]), getattr(teacher, pair[1]), heads),
@@ -69,21 +81,29 @@ def relation_divergence(
 
     Each text counts alike, however long; in float32 whatever the models compute in.
     """
-    # A finite bias: with -inf, 0 * -inf in the divergence is NaN.
-    bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, torch.finfo(torch.float32).min / 2)
-    bias = bias[:, None, None, :]
-    log_teacher = functional.log_softmax(teacher.float() + bias, dim=-1)
-    log_student = functional.log_softmax(student.float() + bias, dim=-1)
+    log_teacher = functional.log_softmax(teacher.float() + key_bias(mask), dim=-1)
+    log_student = functional.log_softmax(student.float() + key_bias(mask), dim=-1)
     rows = (log_teacher.exp() * (log_teacher - log_student)).sum(dim=-1)
     per_text = (rows.mean(dim=1) * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
     return per_text.mean()
 
 
-def default_teacher_layer(layers: int) -> int:
-    """The papers' 1-based teacher layer: the last up to 12 layers, 21 of 24 for BERT-large, else two below the top."""
+def key_bias(mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch 1 1 seq"]:
+    """Added to scores, it takes padded keys out of the softmax; finite, since 0 * -inf in a divergence is NaN."""
+    bias = torch.zeros_like(mask, dtype=torch.float32).masked_fill(~mask, torch.finfo(torch.float32).min / 2)
+    return bias[:, None, None, :]
+
+
+def default_teacher_layer(layers: int, model_type: str = "bert") -> int:
+    """The papers' 1-based teacher layer: the last of up to 12, of 24 BERT's 21 and RoBERTa's 19, else two below the top.
+
+    A deep teacher's last layers serve its own pre-training task (MiniLMv2, arXiv 2012.15828, section 4).
+    """
     if layers <= 12:
         return layers
-    return 21 if layers == 24 else layers - 2
+    if layers == 24:
+        return 19 if model_type in ("roberta", "xlm-roberta") else 21
+    return layers - 2
 
 
 def _split(vectors: Float[Tensor, "batch seq hidden"], heads: int) -> Float[Tensor, "batch heads seq size"]:

@@ -1,0 +1,30 @@
+"""Which of several texts fits best: the teacher's scores, not only its winner.
+
+`scores[i, j]` says how well text j answers query i; text i is the right one, and the other texts of the batch are its
+negatives. Both losses see the batch as a whole: split in two, they are other numbers.
+"""
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional
+
+
+def margin_mse_loss(teacher: Float[Tensor, "batch batch"], student: Float[Tensor, "batch batch"]) -> Float[Tensor, ""]:
+    """Squared error of the margins between the right text and each negative (Hofstaetter et al., arXiv 2010.02666).
+
+    A constant added to all scores of a query changes nothing. 0 for a batch of one, which has no negative.
+    """
+    count = len(teacher)
+    if count < 2:
+        return student.sum() * 0
+    margins = [scores.diagonal().unsqueeze(1) - scores for scores in (teacher.float(), student.float())]
+    return (margins[0] - margins[1]).square().sum() / (count * (count - 1))
+
+
+def in_batch_loss(
+    teacher: Float[Tensor, "batch batch"], student: Float[Tensor, "batch batch"], temperature: float
+) -> Float[Tensor, ""]:
+    """KL(softmax(teacher / t) || softmax(student / t)) over the batch's texts, mean over queries."""
+    log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
+    log_student = functional.log_softmax(student.float() / temperature, dim=-1)
+    return functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")

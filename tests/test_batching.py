@@ -228,6 +228,7 @@ def test_a_budget_of_less_than_a_row_is_named():
     with pytest.raises(ConfigError, match="batch_size is 2, fewer than the 3 processes"):
         Plan(batch_size=2, world=3).share()
     assert [Plan(batch_size=8, rank=rank, world=3).share().batch_size for rank in range(3)] == [3, 3, 2]
+    assert Plan(batch_size=1, batch_tokens=100, rank=2, world=3).share() == Plan(batch_size=1, batch_tokens=33)
 
 
 def test_noise_in_packed_texts_touches_only_their_words():

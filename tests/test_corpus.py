@@ -240,6 +240,24 @@ def test_epochs_differ_and_hold_the_same_text(tmp_path):
     assert not all(torch.equal(a[0][0].mask, b[0][0].mask) for a, b in zip(first, second, strict=True))
 
 
+def test_words_are_switched_anew_in_each_record_and_epoch_but_not_by_each_process(tmp_path):
+    """Oracle: one process's words for two; counts; and the caller's tokenizer is left as it was set."""
+    (tmp_path / "a.txt").write_text("light\n" * 400)
+    (tmp_path / "words.tsv").write_text("light\tjazz\t3\nlight\trock\t1\n")
+    config = corpus(tmp_path, "a.txt", code_switch={"lexicon": tmp_path / "words.tsv", "word_share": 0.5})
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.enable_padding(length=9)
+    stream = Stream(tokenizer, config, 12, window_texts=50)
+    whole = words_of(one_pass(stream, Plan(batch_size=8)))
+    halves = [words_of(one_pass(stream, Plan(batch_size=8, rank=rank, world=2))) for rank in range(2)]
+    assert halves[0] + halves[1] == whole
+    assert whole["light"] == pytest.approx(200, abs=40)
+    assert whole["jazz"] == pytest.approx(150, abs=40)
+    later = itertools.takewhile(lambda s: s[1].epoch == 1, stream.steps(Plan(batch_size=8), FeedPosition(epoch=1)))
+    assert words_of(batch for parts, _ in later for batch in parts) != whole
+    assert tokenizer.backend_tokenizer.padding["length"] == 9
+
+
 def test_a_corpus_is_read_no_further_than_it_must(tmp_path):
     """Oracle: a line that cannot be read does no harm to the windows before it, and stops the one it is in."""
     (tmp_path / "a.txt").write_bytes("\n".join(make_sentences(100)).encode() + b"\n\xff\n")

@@ -88,10 +88,6 @@ class Texts:
         """Steps of the first epoch; with `batch_tokens`, later ones may have a few more or less."""
         return len(self._planned(plan, 0))
 
-    def epoch(self, batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-        """`shuffled_batches` of one epoch."""
-        return shuffled_batches(self.lengths, batch_size, seed=seed, epoch=epoch)
-
     def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
         """`with_noise`, by this split's tokenizer."""
         return with_noise(batch, self._tokenizer, mask_share, exchange_share)

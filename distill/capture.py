@@ -4,7 +4,7 @@ No `output_attentions`, no second projection: a hook sees the very tensors that 
 nothing above the highest capture is wanted, nothing above it is computed.
 
 What a model adds to its scores after the products is not in its queries and keys: MPNet's position bias and DeBERTa's
-terms of content and position. ModernBERT's queries and keys are taken turned by their positions, as they are multiplied.
+terms of content and position. ModernBERT's queries and keys are taken turned by position, as they are multiplied.
 """
 
 import contextlib
@@ -65,10 +65,11 @@ def observe(model: PreTrainedModel, inputs: Mapping[str, Tensor], wanted: Wanted
     Raises `ModelError` when a wanted layer does not exist.
     """
     seen = Seen()
-    with _hooks(model, wanted) as caught:
-        with contextlib.suppress(_AllSeen):
-            output = model(**inputs)
-            seen.logits = output.logits if wanted.logits else None
+    if wanted == Wanted():
+        return seen
+    with _hooks(model, wanted) as caught, contextlib.suppress(_AllSeen):
+        output = model(**inputs)
+        seen.logits = output.logits if wanted.logits else None
     heads = model.config.num_attention_heads
     for layer in wanted.layers:
         query, key, value = (caught[name, layer] for name in "QKV")
@@ -125,7 +126,7 @@ def rotate(
     sines: Float[Tensor, "#batch seq size"],
     heads: int,
 ) -> Float[Tensor, "batch seq hidden"]:
-    """Each head's vector turned by its position, halves paired (Su et al., arXiv 2104.09864, eq. 34, as Llama pairs)."""
+    """Each head's vector turned by its position, its halves paired (Su et al., arXiv 2104.09864, eq. 34)."""
     batch, seq, hidden = vectors.shape
     split = vectors.view(batch, seq, heads, hidden // heads)
     first, second = split.chunk(2, dim=-1)
@@ -139,7 +140,7 @@ def _hidden_hook(model: PreTrainedModel, layer: int, keep: Keep) -> Any:
     if layer < depth_of(model):
         module, earlier = layer_at(model, layer + 1)
         return _before(module, earlier, keep, ("hidden", layer))
-    if row.final_norm:
+    if row.final_norm and layer == depth_of(model):
         return _after(model.base_model.get_submodule(row.final_norm), 0, keep, ("hidden", layer))
     return _after(*layer_at(model, layer), keep, ("hidden", layer))
 

@@ -37,7 +37,7 @@ def wanted_of(objectives: Sequence[Objective], models: Models) -> tuple[Wanted, 
     return _union([theirs for theirs, _ in wants]), _union([ours for _, ours in wants])
 
 
-def loss_of(
+def loss_of(  # noqa: PLR0911 - one a kind
     objective: Objective,
     teacher: Seen,
     student: Seen,
@@ -64,8 +64,8 @@ def loss_of(
         case Hidden(measure=measure, tokens=tokens):
             losses = [
                 hidden_loss(
-                    teacher.hidden[t], _project(projections, f"hidden-{s}", student.hidden[s]), mask,
-                    measure=measure, tokens=tokens,
+                    teacher.hidden[t], _project(projections, f"hidden-{s}", student.hidden[s], teacher.hidden[t]),
+                    mask, measure=measure, tokens=tokens,
                 )
                 for t, s in layer_pairs(objective, models)
             ]  # fmt: skip
@@ -74,10 +74,10 @@ def loss_of(
             theirs, ours = _embeddings(teacher, student, mask, pooling, models)
             if measure == "similarity":
                 return similarity_loss(theirs, ours)
-            return embedding_loss(theirs, _project(projections, "embedding", ours), measure)
+            return embedding_loss(theirs, _project(projections, "embedding", ours, theirs), measure)
         case Ranking(measure=measure, pooling=pooling, temperature=temperature):
             theirs, ours = (_scores(x) for x in _embeddings(teacher, student, mask, pooling, models))
-            return margin_mse_loss(theirs, ours) if measure == "margin_mse" else in_batch_loss(theirs, ours, temperature)
+            return in_batch_loss(theirs, ours, temperature) if measure == "in_batch" else margin_mse_loss(theirs, ours)
         case Logits(temperature=temperature, measure=measure):
             pair = _logits(teacher), _logits(student)
             return logits_error(*pair) if measure == "mse" else logits_loss(*pair, temperature)
@@ -121,8 +121,14 @@ def _union(wants: Sequence[Wanted]) -> Wanted:
     )
 
 
-def _project(projections: nn.ModuleDict, name: str, states: Tensor) -> Tensor:
+def _project(projections: nn.ModuleDict, name: str, states: Tensor, teacher: Tensor) -> Tensor:
+    """The student's `states` as wide as the teacher's; `ModelError` where the two widths were not foreseen."""
     projected: Tensor = projections[name](states) if name in projections else states
+    if projected.shape[-1] != teacher.shape[-1]:
+        raise ModelError(
+            f"{name}: the student's vectors have {projected.shape[-1]} numbers, the teacher's {teacher.shape[-1]}",
+            "make the projections with `make_projections`, from the models' own widths",
+        )
     return projected
 
 

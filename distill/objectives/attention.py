@@ -1,7 +1,7 @@
 """Attention maps: which tokens a text's tokens look at, head by head.
 
-As a divergence this is MiniLM's first loss (arXiv 2002.10957, eq. 6), the relation QK at the models' own heads; as a squared
-error of the probabilities, what XtremeDistilTransformers minimises (arXiv 2106.04563).
+As a divergence this is MiniLM's first loss (arXiv 2002.10957, eq. 6), the relation QK at the models' own heads; as a
+squared error of the probabilities, what XtremeDistilTransformers minimises (arXiv 2106.04563).
 """
 
 from typing import Literal
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from distill.capture import Projections
-from distill.objectives.relations import common_heads, key_bias, relation_scores, relations_loss
+from distill.objectives.relations import common_heads, key_bias, relation_scores, relations_loss, without_padding
 
 
 def attention_loss(
@@ -25,6 +25,7 @@ def attention_loss(
     heads = common_heads(
         (teacher.Q.shape[-1], teacher.heads), (student.Q.shape[-1], student.heads), relation_heads=None
     )
-    maps = [(relation_scores(m.Q, m.K, heads).float() + key_bias(mask)).softmax(-1) for m in (teacher, student)]
+    real = [without_padding(model, mask) for model in (teacher, student)]
+    maps = [(relation_scores(m.Q, m.K, heads) + key_bias(mask)).softmax(-1) for m in real]
     squares = (maps[0] - maps[1]).square().mean(1) * mask.unsqueeze(2)
     return (squares.sum((1, 2)) / mask.sum(1).clamp(min=1).square()).mean()

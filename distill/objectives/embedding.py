@@ -26,18 +26,17 @@ def embedding_loss(
     measure: Literal["cosine", "mse"],
 ) -> Float[Tensor, ""]:
     """`1 - cos(teacher, student)`, or the squared error averaged over the width; mean over the batch."""
+    teacher, student = teacher.float(), student.float()
     if measure == "cosine":
         return (1 - functional.cosine_similarity(teacher, student, dim=-1)).mean()
     return (teacher - student).square().mean()
 
 
-def similarity_loss(
-    teacher: Float[Tensor, "batch theirs"], student: Float[Tensor, "batch ours"]
-) -> Float[Tensor, ""]:
+def similarity_loss(teacher: Float[Tensor, "batch theirs"], student: Float[Tensor, "batch ours"]) -> Float[Tensor, ""]:
     """Squared error of the cosines between each two texts of the batch, mean over the pairs; 0 for a single text.
 
-    Needs no common width (similarity-preserving distillation, Tung and Mori, arXiv 1907.09682, with cosines). Unlike the
-    other losses it sees the batch as a whole: split in two, it is another number.
+    Needs no common width (similarity-preserving distillation, Tung and Mori, arXiv 1907.09682, with cosines). Unlike
+    the other losses it sees the batch as a whole: split in two, it is another number.
     """
     count = len(teacher)
     if count < 2:
@@ -47,5 +46,6 @@ def similarity_loss(
 
 
 def cosines(left: Float[Tensor, "rows width"], right: Float[Tensor, "columns width"]) -> Float[Tensor, "rows columns"]:
-    """Cosine of each row's vector and each column's."""
-    return torch.nn.functional.normalize(left, dim=-1) @ torch.nn.functional.normalize(right, dim=-1).T
+    """Cosine of each row's vector and each column's; in float32 also under autocast, which would leave two digits."""
+    with torch.autocast(left.device.type, enabled=False):
+        return functional.normalize(left.float(), dim=-1) @ functional.normalize(right.float(), dim=-1).T

@@ -1,10 +1,10 @@
 r"""The relation loss without its `seq x seq` matrices: exact, in memory that grows with the length, not its square.
 
-The gradient of a row's divergence `KL(p_T || p_S)` by the student's scores is `p_S - p_T`, so that it can be had together
-with the loss. A slice of heads (or of query rows, where one head is too large) is taken at a time, small enough to stay in
-a core's cache, and nothing is kept of it but its share of the loss and of the gradient, which is as large as the vectors
-themselves. Exponentials are unshifted where Cauchy-Schwarz says that no score is large. With `z` the sums of a row's
-exponentials,
+The gradient of a row's divergence `KL(p_T || p_S)` by the student's scores is `p_S - p_T`, so that it can be had
+together with the loss. A slice of heads (or of query rows, where one head is too large) is taken at a time, small
+enough to stay in a core's cache, and nothing is kept of it but its share of the loss and of the gradient, which is as
+large as the vectors themselves. Exponentials are unshifted where Cauchy-Schwarz says that no score is large. With `z`
+the sums of a row's exponentials,
 
     KL(p_T || p_S) = sum_k p_T (s_T - s_S) - log z_T + log z_S
 
@@ -22,21 +22,20 @@ from torch import Tensor
 
 SLICE_ELEMENTS = {"cpu": 2**18, "cuda": 2**26}
 """Scores computed at a time: 1 MiB on a CPU, which its caches hold; on a GPU enough to fill it."""
-UNSHIFTED_BOUND = 80.0
-"""Scores whose size is surely below this need no maximum subtracted: exp(80) is far from float32's largest number."""
+UNSHIFTED_BOUND = 75.0
+"""Scores whose size is surely below this need no maximum subtracted: float32 holds the sum of 100 000 times exp(75)."""
 PADDING_SCORE = -1e30
 """Added to the score of a padded key before a row's maximum is taken."""
 GROUP_FILL = 0.85
 """Texts are computed together while the shortest is at least this share of the longest."""
 
-Vectors = Float[Tensor, "batch seq hidden"]
 Pair = tuple[int, int, float]
 """Index of the left and of the right vectors, and the weight of their relation."""
 
 
 def fused_divergence(
-    teacher: Sequence[Vectors],
-    student: Sequence[Vectors],
+    teacher: Sequence[Float[Tensor, "batch seq theirs"]],
+    student: Sequence[Float[Tensor, "batch seq ours"]],
     mask: Bool[Tensor, "batch seq"],
     pairs: Sequence[Pair],
     heads: int,
@@ -55,9 +54,7 @@ class _Fused(torch.autograd.Function):
     """Loss and gradient in one pass; the gradient waits for the backward pass to scale it."""
 
     @staticmethod
-    def forward(
-        ctx: Any, mask: Tensor, pairs: tuple[Pair, ...], heads: int, vectors: int, *tensors: Tensor
-    ) -> Tensor:
+    def forward(ctx: Any, mask: Tensor, pairs: tuple[Pair, ...], heads: int, vectors: int, *tensors: Tensor) -> Tensor:
         """The loss; and the gradient too, when a student's tensor asks for one."""
         teacher, student = tensors[:vectors], tensors[vectors:]
         wanted = any(ctx.needs_input_grad[4 + vectors :])
@@ -67,22 +64,28 @@ class _Fused(torch.autograd.Function):
         weights = mask / (mask.sum(1, keepdim=True).clamp(min=1) * heads * len(mask))
         with torch.autocast(mask.device.type, enabled=False):
             for texts, length in _groups(mask, heads):
-                group = _Group.of(texts, length, mask, weights, teacher, student, heads, wanted=wanted)
+                group = _Group.of(
+                    texts, length, mask, weights=weights, teacher=teacher, student=student, heads=heads, wanted=wanted
+                )
                 for pair in pairs:
                     loss += group.add(pair)
                 for whole, part in zip(gradients, group.gradients, strict=True):
                     real = part * group.keys if group.padded else part
                     whole[texts, :length] = _merge(real, heads)
-        ctx.save_for_backward(*(g.to(x.dtype) for g, x in zip(gradients, student, strict=False)))
-        ctx.vectors = vectors
+        ctx.save_for_backward(*gradients)
+        ctx.vectors, ctx.dtypes = vectors, [x.dtype for x in student]
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """What the forward pass found, times what comes from above."""
+        """What the forward pass found, times what comes from above; only then as narrow as the vectors.
+
+        In float16 most gradients of a mean are 0 before a scaler's factor, and the factor itself is infinite.
+        """
         nothing = (None,) * (4 + ctx.vectors)
-        return (*nothing, *(gradient * upstream[0].to(gradient.dtype) for gradient in ctx.saved_tensors))
+        scaled = [gradient * upstream[0] for gradient in ctx.saved_tensors]
+        return (*nothing, *(gradient.to(dtype) for gradient, dtype in zip(scaled, ctx.dtypes, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,8 @@ class _Group:
 
     @classmethod
     def of(
-        cls, texts: Tensor | slice, length: int, mask: Tensor, weights: Tensor, teacher: Sequence[Tensor],
-        student: Sequence[Tensor], heads: int, *, wanted: bool,
+        cls, texts: Tensor | slice, length: int, mask: Tensor, *, weights: Tensor, teacher: Sequence[Tensor],
+        student: Sequence[Tensor], heads: int, wanted: bool,
     ) -> "_Group":  # fmt: skip
         """The texts at the indices `texts`, of which the longest has `length` tokens."""
         keys, row_weights = (x[texts, :length].float().repeat_interleave(heads, 0)[..., None] for x in (mask, weights))
@@ -130,8 +133,10 @@ class _Group:
             p_t = torch.exp(scores_t, out=room[2])
             difference, p_s = scores_t.sub_(scores_s), scores_s.exp_()
             z_t, z_s = (torch.bmm(x, keys) if self.padded else x.sum(2, keepdim=True) for x in (p_t, p_s))
+            if self.padded:  # a text without a real token has no sum; its weight is 0
+                z_t, z_s = (z.clamp_min_(torch.finfo(z.dtype).tiny) for z in (z_t, z_s))
             p_t.mul_(weight / z_t)
-            loss += torch.dot(p_t.flatten(), difference.flatten()) + (weight * (z_s / z_t).log()).sum()
+            loss += torch.dot(p_t.flatten(), difference.flatten()) + (weight * (z_s.log() - z_t.log())).sum()
             if self.gradients:
                 gradient = p_s.mul_(weight / z_s).sub_(p_t)
                 size = key_s.shape[2]

@@ -34,7 +34,7 @@ def layer_pairs(objective: Relations | Attention | Hidden, models: Models) -> tu
         default = theirs if isinstance(objective, Hidden) else default_teacher_layer(theirs, models.teacher_kind)
         return ((_existing(objective, theirs) or default, ours),)
     if ours > theirs:
-        raise ModelError(f"the layer map {objective.layers!r} needs a teacher of at least {ours} layers, it has {theirs}")
+        raise ModelError(f"layer map {objective.layers!r}: the student has {ours} layers, the teacher only {theirs}")
     first = 0 if isinstance(objective, Hidden) else 1
     if objective.layers == "top":
         return tuple((theirs - ours + layer, layer) for layer in range(first, ours + 1))

@@ -18,5 +18,5 @@ def logits_loss(
 
 
 def logits_error(teacher: Float[Tensor, "batch labels"], student: Float[Tensor, "batch labels"]) -> Float[Tensor, ""]:
-    """Half the squared error of the logits, summed over labels, mean over the batch (XtremeDistil, arXiv 2004.05686, eq. 4)."""
+    """Half the squared error summed over labels, mean over the batch (XtremeDistil, arXiv 2004.05686, eq. 4)."""
     return 0.5 * (teacher.float() - student.float()).square().sum(-1).mean()

@@ -12,6 +12,7 @@ relation heads, whatever the models' own, and takes QQ, KK and VV. Each model is
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -37,6 +38,7 @@ def relations_loss(
     mask: Bool[Tensor, "batch seq"],
     pairs: Mapping[RelationName, float],
     relation_heads: int | None,
+    *,
     form: Literal["dense", "fused"] | None = None,
 ) -> Float[Tensor, ""]:
     """Weighted sum over `pairs` (such as `{"QQ": 1.0}`) of the relation losses; `mask` is true at real tokens.
@@ -52,6 +54,7 @@ def relations_loss(
         indices = [(names.index(pair[0]), names.index(pair[1]), weight) for pair, weight in pairs.items()]
         theirs, ours = ([getattr(model, name) for name in names] for model in (teacher, student))
         return fused_divergence(theirs, ours, mask, indices, heads)
+    teacher, student = without_padding(teacher, mask), without_padding(student, mask)
     terms = [
         weight * relation_divergence(
             relation_scores(getattr(teacher, pair[0]), getattr(teacher, pair[1]), heads),
@@ -66,10 +69,11 @@ def relations_loss(
 def relation_scores(
     left: Float[Tensor, "batch seq hidden"], right: Float[Tensor, "batch seq hidden"], heads: int
 ) -> Float[Tensor, "batch heads seq seq"]:
-    """Scaled dot products `A B^T / sqrt(d)` of each relation head, before the softmax."""
+    """Scaled dot products `A B^T / sqrt(d)` of each relation head, before the softmax; always in float32."""
     size = left.shape[-1] // heads
-    split_left, split_right = (_split(x, heads) for x in (left, right))
-    return split_left @ split_right.transpose(2, 3) / math.sqrt(size)
+    with torch.autocast(left.device.type, enabled=False):
+        split_left, split_right = (_split(x.float(), heads) for x in (left, right))
+        return split_left @ split_right.transpose(2, 3) / math.sqrt(size)
 
 
 def relation_divergence(
@@ -94,8 +98,14 @@ def key_bias(mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, "batch 1 1 seq"]:
     return bias[:, None, None, :]
 
 
+def without_padding(model: Projections, mask: Bool[Tensor, "batch seq"]) -> Projections:
+    """Zeros where there is no token: what stands there may be NaN, which no bias takes out of a score."""
+    hide = ~mask.unsqueeze(2)
+    return replace(model, **{name: getattr(model, name).masked_fill(hide, 0.0) for name in "QKV"})
+
+
 def default_teacher_layer(layers: int, model_type: str = "bert") -> int:
-    """The papers' 1-based teacher layer: the last of up to 12, of 24 BERT's 21 and RoBERTa's 19, else two below the top.
+    """The papers' 1-based teacher layer: the last of up to 12, of 24 BERT's 21 and RoBERTa's 19, else two from the top.
 
     A deep teacher's last layers serve its own pre-training task (MiniLMv2, arXiv 2012.15828, section 4).
     """

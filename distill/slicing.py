@@ -85,7 +85,7 @@ def narrow(teacher: PreTrainedModel, config: PretrainedConfig) -> PreTrainedMode
     shape the model is the teacher, bit for bit. Raises `ModelError` when the teacher has not enough of anything.
     """
     wide, slim = shape_of(teacher.config), shape_of(config)
-    _check(teacher.config, wide, slim)
+    _check(teacher, wide, slim)
     kept = _choose(list(_blocks_of(teacher)), wide, slim, factorised=is_factorised(teacher.config))
     student: PreTrainedModel = type(teacher)(config)
     scale = math.sqrt(slim.head_size / wide.head_size)
@@ -96,13 +96,14 @@ def narrow(teacher: PreTrainedModel, config: PretrainedConfig) -> PreTrainedMode
     return student
 
 
-def _check(config: PretrainedConfig, wide: Shape, slim: Shape) -> None:
+def _check(teacher: PreTrainedModel, wide: Shape, slim: Shape) -> None:
+    config = teacher.config
     pairs = {
         name: (getattr(slim, name), getattr(wide, name))
         for name in ("hidden_size", "heads", "intermediate_size", "head_size")
     }
     faults = [f"{name} {ours}, the teacher has {theirs}" for name, (ours, theirs) in pairs.items() if ours > theirs]
-    if hasattr(config, "global_rope_theta") and slim.head_size != wide.head_size:
+    if architecture_of(teacher).rotary and slim.head_size != wide.head_size:
         faults.append(f"head_size {slim.head_size}: rotary positions tie the teacher's {wide.head_size} together")
     if is_factorised(config) and slim.hidden_size == config.embedding_size:
         faults.append(

@@ -82,7 +82,8 @@ def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMode
     Raises `ModelError` for layers that do not exist, for ALBERT, whose layers share one set of weights, and for
     ModernBERT where global and local attention would change places.
     """
-    if hasattr(teacher.config, "num_hidden_groups"):
+    row = architecture_of(teacher)
+    if row.shared:
         raise ModelError(
             f"start.layers names {list(kept)}, but the layers of an {teacher.config.model_type} share their weights: "
             "there is none to pick",
@@ -92,7 +93,6 @@ def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedMode
     wrong = [index for index in kept if not 0 <= index < count]
     if wrong:
         raise ModelError(f"start.layers names {wrong}, expected indices of the teacher's layers, 0 to {count - 1}")
-    row = architecture_of(teacher)
     config = copy.deepcopy(teacher.config)
     setattr(config, row.layer_count, len(kept))
     if hasattr(config, "global_attn_every_n_layers"):
@@ -145,7 +145,8 @@ def _shape_of(start: Random | Slice, layers: int) -> Shape:
 def _global_attention_step(kept: Sequence[int], step: int) -> int:
     """ModernBERT attends globally in every `step`-th layer, the first one included; the step that keeps it so."""
     wanted = [index % step == 0 for index in kept]
-    for n in (step, *range(1, len(kept) + 1)):
+    steps: tuple[int, ...] = (step, *range(1, len(kept) + 1))
+    for n in steps:
         # the first layer is also the only one without a normalisation before it
         if kept[0] == 0 and wanted == [index % n == 0 for index in range(len(kept))]:
             return n

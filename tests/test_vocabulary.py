@@ -267,3 +267,14 @@ def test_characters_without_a_piece_of_their_own_keep_the_pieces_they_are_in():
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer, _ = prune_vocabulary(PreTrainedTokenizerFast(tokenizer_object=backend), {}, Vocabulary())
     assert tokenizer.tokenize("turn quiz quit") == ["t", "##u", "##r", "##n", "quiz", "[UNK]"]
+
+
+def test_the_page_shows_the_demos_figures():
+    """Oracle: the demo's own texts, counted again."""
+    root = Path(__file__).parent.parent
+    rows = generate(root / "recipes" / "data" / "intents.yaml", seed=1)
+    splits = {name: [text for text, _ in split] for name, split in rows.items()}
+    kept = prune_vocabulary(full("all-MiniLM"), count_pieces(full("all-MiniLM"), splits["train"]), Vocabulary()).kept
+    shares = coverage(full("all-MiniLM"), kept, splits["test"])
+    row = f"| the demo's 2,600 texts | 1 | {len(kept):,} | {shares.tokens:.1%} | {shares.texts:.1%} |"
+    assert row in (root / "docs" / "students.md").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ class Architecture:
     layer_count: str = "num_hidden_layers"
     """Name of the config field that holds the number of layers."""
     first_position: Callable[[PretrainedConfig], int] | None = None
-    """Position of a text's first token, where the model can be told positions; none where it cannot."""
+    """Position of a text's first token, where the model takes positions and a mask of token pairs; else none."""
 
 
 def _from_zero(_config: PretrainedConfig) -> int:
@@ -69,7 +69,6 @@ ARCHITECTURES = {
     "albert": Architecture(
         layers="encoder.albert_layer_groups", query="albert_layers.0.attention.query",
         key="albert_layers.0.attention.key", value="albert_layers.0.attention.value", shared=True,
-        first_position=_from_zero,
     ),
     "modernbert": Architecture(
         layers="layers", fused="attn.Wqkv", rotary="attn.rotary_emb", final_norm="final_norm",

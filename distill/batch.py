@@ -14,10 +14,7 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import ModelError
-
-POSITIONS_FROM_ZERO = frozenset({"bert", "electra"})
-POSITIONS_AFTER_PADDING = frozenset({"roberta", "xlm-roberta", "camembert", "mpnet"})
-"""Architectures, by `model_type`, that take positions and a mask of each pair of tokens, and so can be packed."""
+from distill.architectures import ARCHITECTURES, architecture_of
 
 
 @dataclass(frozen=True)
@@ -124,12 +121,11 @@ def first_position_of(*models: PreTrainedModel) -> int:
 
 
 def _first_position(model: PreTrainedModel) -> int:
+    first = architecture_of(model).first_position
+    if first is not None:
+        return first(model.config)
+    packable = ", ".join(sorted(name for name, row in ARCHITECTURES.items() if row.first_position is not None))
     name = model.config.model_type
-    if name in POSITIONS_FROM_ZERO:
-        return 0
-    if name in POSITIONS_AFTER_PADDING:
-        return int(model.config.pad_token_id or 0) + 1
-    packable = ", ".join(sorted(POSITIONS_FROM_ZERO | POSITIONS_AFTER_PADDING))
     raise ModelError(
         f"{name} takes no positions or no mask by pairs, so its texts cannot be packed; expected one of {packable}",
         "turn phase.packing off: batch_tokens alone groups texts of like length",

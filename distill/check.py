@@ -1,27 +1,70 @@
 """What can be known to fail before the first step, said before the first step."""
 
+from collections.abc import Sequence
+
 from transformers import PreTrainedModel
 
 from artifact.errors import ModelError
-from distill.architectures import layers_of
-from distill.config import ModelConfig
-from distill.config_objectives import Relations
+from distill.architectures import architecture_of
+from distill.batch import first_position_of
+from distill.config import Phase
+from distill.config_objectives import Attention, Relations
+from distill.objectives import wanted_of
+from distill.objectives.layers import Models
 from distill.objectives.relations import common_heads
 from distill.schedule import freeze_all_but
 
 
-def check_phases(config: ModelConfig, teacher: PreTrainedModel | None, student: PreTrainedModel) -> None:
-    """`ModelError` when a phase names a part, layer or number of heads that the models do not have."""
-    for phase in config.phases:
+def check_phases(
+    phases: Sequence[Phase], models: Models, teacher: PreTrainedModel | None, student: PreTrainedModel
+) -> int:
+    """`ModelError` when a phase names a part, layer or number of heads that the models do not have.
+
+    Returns the first position of packed texts, 0 when none are packed.
+    """
+    for phase in phases:
         freeze_all_but(student, phase.unfreeze)
+        wanted_of(phase.objectives, models)
         for objective in phase.objectives:
-            if isinstance(objective, Relations) and teacher is not None:
-                _check_relations(objective, teacher, student)
+            if isinstance(objective, Relations | Attention) and teacher is not None:
+                heads = objective.relation_heads if isinstance(objective, Relations) else None
+                theirs, ours = ((m.config.hidden_size, m.config.num_attention_heads) for m in (teacher, student))
+                common_heads(theirs, ours, heads)
+    if not any(phase.packing for phase in phases):
+        return 0
+    return first_position_of(*(model for model in (teacher, student) if model is not None))
 
 
-def _check_relations(objective: Relations, teacher: PreTrainedModel, student: PreTrainedModel) -> None:
-    layers = len(layers_of(teacher))
-    if objective.teacher_layer is not None and objective.teacher_layer > layers:
-        raise ModelError(f"relations.teacher_layer is {objective.teacher_layer}, the teacher has layers 1 to {layers}")
-    theirs, ours = ((m.config.hidden_size, m.config.num_attention_heads) for m in (teacher, student))
-    common_heads(theirs, ours, objective.relation_heads)
+def check_inputs(teacher: PreTrainedModel | None, student: PreTrainedModel, max_tokens: int, vocabulary: int) -> None:
+    """`ModelError` when teacher and student cannot read the same tokens, or not as many as asked."""
+    for name, model in (("teacher", teacher), ("student", student)):
+        if model is None:
+            continue
+        rows, positions = model.config.vocab_size, _positions(model)
+        if vocabulary > rows:
+            raise ModelError(
+                f"the {name} has embeddings for {rows} pieces, the tokenizer has {vocabulary}",
+                "teacher and student must share a vocabulary: start the student from its teacher",
+            )
+        if positions is not None and max_tokens > positions:
+            raise ModelError(f"max_tokens is {max_tokens}, the {name} has positions for {positions}")
+
+
+def _positions(model: PreTrainedModel) -> int | None:
+    """Longest text that `model` can place; none where positions are relative."""
+    if model.config.model_type in ("deberta-v2", "modernbert"):
+        return None
+    first = architecture_of(model).first_position
+    return int(model.config.max_position_embeddings) - (first(model.config) if first is not None else 0)
+
+
+def same_tokens(teacher: Sequence[str], start: Sequence[str]) -> None:
+    """`ModelError` when the pieces of two tokenizers, in the order of their ids, are not the same."""
+    if list(teacher) == list(start):
+        return
+    shared = min(len(teacher), len(start))
+    differ = next((i for i in range(shared) if teacher[i] != start[i]), shared)
+    raise ModelError(
+        f"teacher and student share no vocabulary: {len(teacher)} and {len(start)} pieces, different from id {differ}",
+        "both read the same tokens: start the student from its teacher",
+    )

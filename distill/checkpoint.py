@@ -1,10 +1,12 @@
 """A checkpoint is one safetensors file, so that it is there whole or not at all.
 
-It holds all that the next step depends on: weights, optimizer, random state, and, as metadata, the position.
+It holds all that the next step depends on: weights, optimizer, averages, random states, and, as metadata, the position.
 """
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from torch import Tensor, nn
 
 from artifact.config import Config
 from artifact.errors import TrainingError
+from distill.batching import FeedPosition
 
 
 class Position(Config):
@@ -22,11 +25,20 @@ class Position(Config):
 
     phase: int
     step: int
+    total_steps: int = 0
+    """Optimizer steps of all phases so far."""
     seconds: float
     """Training time so far, of all attempts."""
+    feeds: tuple[FeedPosition, ...] = ()
+    """Where each process stands in the text of the phase; empty at its beginning."""
     best: float | None = None
-    """Best validation accuracy of this phase so far."""
+    """Best validation score of this phase so far: the accuracy, or minus the loss."""
     best_step: int = 0
+    evaluations_since_best: int = 0
+    healthy_share: float | None = None
+    """Largest variance share seen of the student's embeddings."""
+    scaler: dict[str, float] = {}
+    """State of the fp16 loss scale."""
     history: tuple[dict[str, Any], ...] = ()
     """Evaluations so far."""
 
@@ -34,35 +46,70 @@ class Position(Config):
         """The evaluations made in `phase`."""
         return tuple(entry for entry in self.history if entry["phase"] == phase)
 
+    def next_phase(self) -> "Position":
+        """The beginning of the phase after this one."""
+        return self.model_copy(update={
+            "phase": self.phase + 1, "step": 0, "feeds": (), "best": None, "best_step": 0, "evaluations_since_best": 0,
+        })  # fmt: skip
 
-def save_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None, position: Position) -> None:
-    """Replace the checkpoint at `path` in one step; a full disk leaves the old one as it was (`TrainingError`)."""
-    tensors = {f"model.{k}": v for k, v in model.state_dict().items()} | {"random": torch.get_rng_state()}
+
+@dataclass(frozen=True)
+class State:
+    """What is put back into a phase under way."""
+
+    optimizer: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+    """By parameter."""
+    average: dict[str, Tensor] = field(default_factory=dict)
+
+
+def save_checkpoint(
+    path: Path,
+    learners: nn.Module,
+    position: Position,
+    *,
+    optimizer: torch.optim.Optimizer | None = None,
+    average: Mapping[str, Tensor] | None = None,
+    random_states: Mapping[str, Tensor] | None = None,
+) -> None:
+    """Replace the checkpoint at `path` in one step; a full disk leaves the old one as it was (`TrainingError`).
+
+    `random_states` names the states of every process; left out, that of this one.
+    """
+    tensors = {f"learners.{k}": v for k, v in learners.state_dict().items()}
+    tensors |= {f"random.{k}": v for k, v in (random_states or random_state(0)).items()}
+    tensors |= {f"average.{k}": v for k, v in (average or {}).items()}
     if optimizer is not None:
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items()}
     write_tensors(path, tensors, {"position": position.model_dump_json()})
 
 
-def load_checkpoint(path: Path, model: nn.Module) -> tuple[Position, dict[int, dict[str, Tensor]]]:
-    """Put the weights and the random state back; returns the position and the optimizer's state by parameter."""
+def load_checkpoint(path: Path, learners: nn.Module, process: int = 0) -> tuple[Position, State]:
+    """Put weights and the random state of this process back; returns the position, and what its phase goes on with."""
     tensors, metadata = read_tensors(path)
-    model.load_state_dict({k.removeprefix("model."): v for k, v in tensors.items() if k.startswith("model.")})
-    torch.set_rng_state(tensors["random"])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".")
-            state.setdefault(int(index), {})[key] = tensor
-    return Position.model_validate(json.loads(metadata["position"])), state
+    learners.load_state_dict(_below("learners.", tensors))
+    for name, tensor in _below(f"random.{process}.", tensors).items():
+        torch.set_rng_state(tensor) if name == "cpu" else torch.cuda.set_rng_state(tensor)
+    optimizer: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below("optimizer.", tensors).items():
+        index, key = name.split(".")
+        optimizer.setdefault(int(index), {})[key] = tensor
+    position = Position.model_validate(json.loads(metadata["position"]))
+    return position, State(optimizer, _below("average.", tensors))
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+def random_state(process: int) -> dict[str, Tensor]:
+    """The state of the random generators of this process, by name."""
+    states = {f"{process}.cpu": torch.get_rng_state()}
+    return states | ({f"{process}.cuda": torch.cuda.get_rng_state()} if torch.cuda.is_available() else {})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Write a safetensors file through a temporary name, synced before it takes the place of the old one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     try:
-        save_file({k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, temporary, metadata)
+        save_file(_apart(tensors), temporary, metadata)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -81,3 +128,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise TrainingError(
             f"cannot read the checkpoint {path}: {error}", f"remove {path.parent} to start over"
         ) from None
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors that safetensors accepts: on the CPU, contiguous, and none sharing memory with another (tied weights)."""
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        plain = tensor.detach().cpu().contiguous()
+        apart[name] = plain.clone() if plain.data_ptr() in seen else plain
+        seen.add(plain.data_ptr())
+    return apart

@@ -20,7 +20,7 @@ class Noise(Config):
 
 
 class TextFiles(Config):
-    """Local unlabelled text: JSON lines, Parquet or plain text, compressed or not, read as a stream."""
+    """Local unlabelled text: JSON lines, Parquet or plain text, `.gz` and `.zst` too, read as a stream."""
 
     kind: Literal["files"]
     directory: Path = Path()
@@ -46,7 +46,7 @@ class CodeSwitch(Config):
     """Words of the text replaced by their translations, as GigaBERT's pre-training text was (arXiv 2004.14519)."""
 
     lexicon: Path
-    """One word a line and its weighted translations, `word<TAB>translation<TAB>weight`; `.gz` too."""
+    """`word<TAB>translation<TAB>weight` a line, or PanLex's JSON lines; `.gz` too. As seen from here."""
     text_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the texts touched."""
     word_share: float = Field(default=0.3, gt=0, le=1)

@@ -188,8 +188,8 @@ def _line_rows(path: Path, _field: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _parquet_rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa  # type: ignore[import-untyped]  # it ships no type information
-    from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]  # nor does this
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(path) as file:

@@ -1,5 +1,6 @@
 """What a phase does to a model before its first step, and to the learning rate at every step."""
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -12,11 +13,18 @@ from distill.config import Phase
 
 
 def rate_at(step: int, steps: int, phase: Phase) -> float:
-    """Learning rate of the 0-based `step`: a linear rise over the warm-up share, then a linear fall towards zero."""
+    """Learning rate of the 0-based `step`: a linear rise over the warm-up share, then as the phase's schedule falls."""
     warmup = int(steps * phase.warmup_share)
     if step < warmup:
         return phase.learning_rate * (step + 1) / warmup
-    return phase.learning_rate * (steps - step) / max(steps - warmup, 1)
+    left = (steps - step) / max(steps - warmup, 1)
+    match phase.schedule:
+        case "constant":
+            return phase.learning_rate
+        case "cosine":
+            return phase.learning_rate * 0.5 * (1 - math.cos(math.pi * left))
+        case _:
+            return phase.learning_rate * left
 
 
 def freeze_all_but(model: PreTrainedModel, parts: Iterable[str]) -> None:
@@ -54,11 +62,11 @@ def set_dropout(model: nn.Module, probability: float) -> None:
 
 
 def make_optimizer(model: nn.Module, phase: Phase) -> torch.optim.AdamW:
-    """AdamW over what learns; biases and normalisation weights do not decay."""
+    """AdamW over what learns of `model`; biases and normalisation weights do not decay."""
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in learning if p.ndim > 1], "weight_decay": phase.weight_decay},
         {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=(0.9, 0.999), eps=1e-6, fused=True)
+    return torch.optim.AdamW(groups, lr=phase.learning_rate, betas=phase.betas or (0.9, 0.999), eps=1e-6, fused=True)

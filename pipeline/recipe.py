@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from artifact.config import Config, load_config
-from distill.config import ModelConfig
+from distill.assistant import with_assistants
+from distill.config import CorpusConfig, ModelConfig
 from export.config import ExportConfig, Precision
 
 
@@ -99,6 +100,8 @@ class Recipe(Config):
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     data: DataConfig
+    corpora: dict[str, CorpusConfig] = {}
+    """Unlabelled text by name, for phases that name it under `corpus`."""
     models: dict[str, ModelConfig] = Field(min_length=1)
     """By name, in the order of training; `teacher` and `student` by custom."""
     export: ExportConfig = ExportConfig()
@@ -115,6 +118,9 @@ class Recipe(Config):
             for other in model.refers_to():
                 if other not in earlier:
                     raise ValueError(f"models.{name} refers to {other!r}, which is not a model above it")
+            unknown = {phase.corpus for phase in model.phases if phase.corpus is not None} - self.corpora.keys()
+            if unknown:
+                raise ValueError(f"models.{name} reads {', '.join(sorted(unknown))}, which corpora does not name")
             earlier.add(name)
         for where, row in [
             ("candidate", self.candidate),
@@ -132,8 +138,9 @@ class Recipe(Config):
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The recipe at `path`; every fault in it is in one `ConfigError`."""
-    return load_config(Recipe, path, overrides)
+    """The recipe at `path`, teacher assistants written out; every fault in it is in one `ConfigError`."""
+    recipe = load_config(Recipe, path, overrides)
+    return recipe.model_copy(update={"models": with_assistants(recipe.models)})
 
 
 def precision_file(precision: Precision) -> str:

@@ -68,7 +68,7 @@ def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
     def make() -> tuple[Stage, Work]:
         from distill.run import distill_stage
 
-        return distill_stage(name, config, data=root / "data", out=models[name], models=models)
+        return distill_stage(name, config, data=root / "data", out=models[name], models=models, corpora=recipe.corpora)
 
     needed = (root / "data", *(models[other] for other in config.refers_to()))
     return Step("distill", models[name], needed, make)

@@ -6,4 +6,4 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORME
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["distill.objectives", "distill.capture"], "beartype.beartype")
+install_import_hook(["distill.objectives", "distill.capture", "distill.batch", "distill.text"], "beartype.beartype")

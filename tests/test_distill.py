@@ -178,7 +178,7 @@ def test_every_step_can_be_the_last_before_a_kill(tmp_path, monkeypatch):
 
     from distill import loop
 
-    real, countdown = loop._step, [0]
+    real, countdown = loop.take_step, [0]
 
     def stopping(*arguments):
         countdown[0] -= 1
@@ -186,7 +186,7 @@ def test_every_step_can_be_the_last_before_a_kill(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "_step", stopping)
+    monkeypatch.setattr(loop, "take_step", stopping)
     stage, work = distill_stage(
         "teacher", ModelConfig(**config), data=tmp_path / "data", out=tmp_path / "stopped", models={}
     )
@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     stage, work = distill_stage(
         "teacher", ModelConfig(**config), data=tmp_path / "data", out=tmp_path / "teacher", models={}
     )
-    with pytest.raises(TrainingError, match="labels loss is not finite in phase 'labels' at step"):
+    with pytest.raises(TrainingError, match="the labels loss is not finite at step [0-9]+ of phase 'labels'"):
         run_stage(stage, work)
     assert not (tmp_path / "teacher" / "manifest.json").exists()
 
@@ -291,7 +291,7 @@ def test_an_unknown_architecture_lists_what_it_found(tmp_path):
         max_position_embeddings=64, local_transformer_stride=16, downsampling_rate=4,
     )  # fmt: skip
     CanineForSequenceClassification(config).save_pretrained(tmp_path / "canine")
-    with pytest.raises(ModelError, match=r"unknown architecture 'canine', expected one of bert(.|\n)*attention"):
+    with pytest.raises(ModelError, match=r"unknown architecture 'canine', expected one of albert(.|\n)*attention"):
         build_start(ModelConfig(**teacher_config(tmp_path / "canine")), tmp_path / "canine", LABELS)
 
 
@@ -403,12 +403,12 @@ def test_a_checkpoint_holds_all_that_the_next_step_needs(tmp_path):
 
     step(model, optimizer)
     position = Position(phase=1, step=7, seconds=3.5, history=({"phase": "a", "step": 0},))
-    save_checkpoint(tmp_path / "c.safetensors", model, optimizer, position)
+    save_checkpoint(tmp_path / "c.safetensors", model, position, optimizer=optimizer)
     step(model, optimizer)
     other = make_bert(seed=9).train()
     found, state = load_checkpoint(tmp_path / "c.safetensors", other)
     second = torch.optim.AdamW(other.parameters(), lr=1e-2)
-    second.load_state_dict({"state": state, "param_groups": second.state_dict()["param_groups"]})
+    second.load_state_dict({"state": state.optimizer, "param_groups": second.state_dict()["param_groups"]})
     step(other, second)
     assert found == position
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
@@ -417,13 +417,13 @@ def test_a_checkpoint_holds_all_that_the_next_step_needs(tmp_path):
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     """Oracle: the old bytes; a limit on file sizes stands for the full disk."""
     model, path = make_bert(), tmp_path / "c.safetensors"
-    save_checkpoint(path, model, None, Position(phase=0, step=1, seconds=0))
+    save_checkpoint(path, model, Position(phase=0, step=1, seconds=0))
     before = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
         with pytest.raises(TrainingError, match="cannot write the checkpoint"):
-            save_checkpoint(path, model, None, Position(phase=0, step=2, seconds=0))
+            save_checkpoint(path, model, Position(phase=0, step=2, seconds=0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before

@@ -1,0 +1,79 @@
+"""Everything a training run works with."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from distill.batch import Batch
+from distill.batching import FeedPosition, Plan
+from distill.cache import TeacherCache
+from distill.config import ModelConfig, Phase
+from distill.objectives.layers import Models
+from distill.text import Texts
+
+
+class Feed(Protocol):
+    """Where training text comes from: a split in memory, or a corpus read as a stream."""
+
+    def steps(self, plan: Plan, position: FeedPosition) -> Iterator[tuple[list[Batch], FeedPosition]]:
+        """Parts for this process of each step from `position` on, without end, and the position after the step."""
+
+    def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
+        """`batch` with words masked and exchanged."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A student, who teaches it, what they read, and where the artefact is made."""
+
+    config: ModelConfig
+    phases: tuple[Phase, ...]
+    """The recipe's, with gradual unfreezing written out."""
+    student: PreTrainedModel
+    teacher: PreTrainedModel | None
+    models: Models
+    projections: nn.ModuleDict
+    """Learnt maps to the teacher's width, by name; dropped after training."""
+    lookup: Tensor | None
+    """The student's id for each of the teacher's, where the student's vocabulary is smaller."""
+    texts: Texts
+    """The training split."""
+    corpora: Mapping[str, Feed]
+    validation: Texts
+    first_position: int
+    """Of packed texts."""
+    directory: Path
+    accelerator: Accelerator
+    cache: TeacherCache | None = None
+    """What the teacher shows of the training split, for the phases that ask for it."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """The latest checkpoint."""
+        return self.directory / "checkpoints" / "latest.safetensors"
+
+    @property
+    def best(self) -> Path:
+        """The weights that were best on validation in the phase under way."""
+        return self.directory / "checkpoints" / "best.safetensors"
+
+    def feed_of(self, phase: Phase) -> Feed:
+        """The text that `phase` reads."""
+        return self.texts if phase.corpus is None else self.corpora[phase.corpus]
+
+    def plan_of(self, phase: Phase) -> Plan:
+        """How `phase` wants its batches."""
+        return Plan(
+            batch_size=phase.batch_size, batch_tokens=phase.batch_tokens, packing=bool(phase.packing),
+            accumulate=phase.accumulate or 1, seed=self.config.seed, rank=self.accelerator.process_index,
+            world=self.accelerator.num_processes, first_position=self.first_position,
+        )  # fmt: skip
+
+    def learners(self) -> nn.ModuleDict:
+        """What learns: the student, and the maps that only training needs."""
+        return nn.ModuleDict({"model": self.student, "projections": self.projections})

@@ -1,0 +1,167 @@
+"""One optimizer step: teacher and student read the same texts, losses are summed, gradients too.
+
+Every objective is a mean over texts. A part of a step counts by its share of the step's texts, whichever process
+computes it, so that neither `accumulate` nor the number of processes changes the result.
+"""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from distill.batch import Batch
+from distill.capture import Projections, Seen, Wanted, observe
+from distill.config import Phase
+from distill.config_objectives import Objective
+from distill.objectives import loss_of, wanted_of
+from distill.state import Run
+
+GRADIENT_NORM = 1.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step showed, over all processes; tensors, so that nothing waits for them."""
+
+    losses: dict[str, Tensor]
+    """Weighted loss of each objective."""
+    gradient_norm: Tensor
+    """Before clipping."""
+    tokens: int
+    """Real tokens that this process read."""
+
+
+@dataclass
+class Average:
+    """An exponential moving average of the weights that learn (Polyak and Juditsky), with `decay` a step."""
+
+    decay: float
+    values: dict[str, Tensor] = field(default_factory=dict)
+
+    def update(self, model: nn.Module) -> None:
+        """Move towards the present weights."""
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                mean = self.values.setdefault(name, parameter.detach().clone())
+                mean.lerp_(parameter.detach(), 1 - self.decay)
+
+    @contextlib.contextmanager
+    def in_place(self, model: nn.Module):  # type: ignore[no-untyped-def]  # noqa: ANN201 - a context
+        """`model` with the averaged weights."""
+        own = {name: parameter.detach().clone() for name, parameter in model.named_parameters() if name in self.values}
+        self._write(model, self.values)
+        try:
+            yield
+        finally:
+            self._write(model, own)
+
+    def _write(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in values:
+                    parameter.copy_(values[name])
+
+
+def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.optim.Optimizer, rate: float) -> Outcome:
+    """Forward, backward, clip, update; the parts' noise is drawn here."""
+    texts = _total(run, sum(len(batch.labels) for batch in parts))
+    totals: dict[str, Tensor] = {o.kind: torch.zeros((), device=run.accelerator.device) for o in phase.objectives}
+    for part in parts:
+        batch = _ready(run, phase, part)
+        with run.accelerator.autocast():
+            losses, _ = losses_of(run, phase.objectives, batch, cached=bool(phase.cache_teacher))
+        share = len(part.labels) / texts
+        run.accelerator.backward(share * torch.stack(list(losses.values())).sum())
+        for name, loss in losses.items():
+            totals[name] += share * loss.detach()
+    norm = _update(run, optimizer, rate)
+    if run.accelerator.num_processes > 1:
+        totals = {name: run.accelerator.reduce(loss, "sum") for name, loss in totals.items()}
+    return Outcome(totals, norm, sum(int(batch.mask.sum()) for batch in parts))
+
+
+def losses_of(
+    run: Run, objectives: Sequence[Objective], batch: Batch, *, cached: bool = False
+) -> tuple[dict[str, Tensor], Seen]:
+    """Weighted loss of each objective on one batch, and what the student showed."""
+    theirs, ours = wanted_of(objectives, run.models)
+    seen = _unpacked(observe(run.student, student_inputs(run, batch), ours), batch)
+    taught = _taught(run, batch, theirs, cached=cached)
+    losses: dict[str, Tensor] = {
+        o.kind: o.weight * loss_of(
+            o, taught, seen, mask=batch.mask, labels=batch.labels, models=run.models, projections=run.projections
+        )
+        for o in objectives
+    }  # fmt: skip
+    return losses, seen
+
+
+def student_inputs(run: Run, batch: Batch) -> dict[str, Tensor]:
+    """What the student reads of a batch, in its own vocabulary."""
+    if run.lookup is None:
+        return batch.inputs
+    return batch.inputs | {"input_ids": run.lookup[batch.inputs["input_ids"]]}
+
+
+def _taught(run: Run, batch: Batch, wanted: Wanted, *, cached: bool) -> Seen:
+    if run.teacher is None or wanted == Wanted():
+        return Seen()
+    if cached and run.cache is not None:
+        return run.cache.seen(batch)
+    with torch.no_grad():
+        return _unpacked(observe(run.teacher, batch.inputs, wanted), batch)
+
+
+def _unpacked(seen: Seen, batch: Batch) -> Seen:
+    if batch.where is None:
+        return seen
+    rows = {
+        layer: Projections(batch.unpack(p.Q), batch.unpack(p.K), batch.unpack(p.V), p.heads)
+        for layer, p in seen.projections.items()
+    }
+    return Seen(rows, {layer: batch.unpack(state) for layer, state in seen.hidden.items()}, seen.logits)
+
+
+def _ready(run: Run, phase: Phase, part: Batch) -> Batch:
+    if phase.noise is not None:
+        part = run.feed_of(phase).noisy(part, phase.noise.mask_share, phase.noise.exchange_share)
+    return part.to(run.accelerator.device)
+
+
+def _total(run: Run, texts: int) -> int:
+    if run.accelerator.num_processes == 1:
+        return texts
+    return int(run.accelerator.reduce(torch.tensor(texts, device=run.accelerator.device), "sum"))
+
+
+def _update(run: Run, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    scaler = run.accelerator.scaler
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    if run.accelerator.num_processes > 1:
+        _sum_gradients(run, parameters)
+    learning = [p for p in parameters if p.grad is not None]
+    norm = torch.nn.utils.clip_grad_norm_(learning, GRADIENT_NORM)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+def _sum_gradients(run: Run, parameters: Sequence[nn.Parameter]) -> None:
+    """Sum over processes, as one buffer. What no process has a gradient for keeps none, and does not decay."""
+    device = run.accelerator.device
+    have = run.accelerator.reduce(torch.tensor([float(p.grad is not None) for p in parameters], device=device), "sum")
+    shared = [p for p, count in zip(parameters, have.tolist(), strict=True) if count]
+    flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in shared])
+    flat = run.accelerator.reduce(flat, "sum")
+    for parameter, total in zip(shared, flat.split([p.numel() for p in shared]), strict=True):
+        parameter.grad = total.view_as(parameter)

@@ -269,6 +269,39 @@ def test_characters_without_a_piece_of_their_own_keep_the_pieces_they_are_in():
     assert tokenizer.tokenize("turn quiz quit") == ["t", "##u", "##r", "##n", "quiz", "[UNK]"]
 
 
+def test_padding_keeps_its_id_when_pieces_before_it_go():
+    """Oracle: by hand; `ab` and `abc` go, and `b` and `[UNK]` close the gap."""
+    vocabulary = ["ab", "a", "abc", "[PAD]", "##b", "##c", "b", "c", "##a", "[UNK]"]
+    backend = Tokenizer(models.WordPiece({piece: i for i, piece in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer, kept = prune_vocabulary(
+        PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", unk_token="[UNK]"), {}, Vocabulary()
+    )
+    assert kept == [1, 4, 5, 3, 6, 7, 8, 9]
+    assert (tokenizer.pad_token_id, tokenizer.unk_token_id) == (3, 7)
+
+
+def test_the_price_of_an_unknown_character_stays():
+    """Oracle: Unigram's scores by hand: `a` + `bc` is -85, `ab` + unknown is -111, and would be -56 without `zz`."""
+    scores = {"<unk>": 0.0, "a": -40.0, "b": -1.0, "z": -1.0, "ab": -1.0, "bc": -45.0, "zz": -100.0, "aa": -2.0}
+    full_one = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.Unigram(list(scores.items()), unk_id=0)))
+    counts = count_pieces(full_one, ["abc", "ab"])
+    tokenizer, kept = prune_vocabulary(full_one, counts, Vocabulary())
+    assert full_one.tokenize("abc") == tokenizer.tokenize("abc") == ["a", "bc"]
+    assert len(kept) == len(scores) - 1
+
+
+def test_the_full_sentencepiece_model_is_not_saved_along(tmp_path):
+    """Oracle: XLM-R's class, which copies the model that it was made from (where sentencepiece is installed)."""
+    (tmp_path / "sentencepiece.bpe.model").write_bytes(b"all 250,000 pieces")
+    whole = full("unigram")
+    whole.vocab_file = str(tmp_path / "sentencepiece.bpe.model")
+    try:
+        tokenizer, _ = prune_vocabulary(whole, {}, Vocabulary())
+    finally:
+        whole.vocab_file = None
+    assert not tokenizer.can_save_slow_tokenizer
+
+
 def test_the_page_shows_the_demos_figures():
     """Oracle: the demo's own texts, counted again."""
     root = Path(__file__).parent.parent

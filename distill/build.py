@@ -120,8 +120,9 @@ def _prune(
         "pieces": len(pruned.kept), "pieces_before": rows,
         "held_out_tokens_covered": round(covered.tokens, 5), "held_out_texts_covered": round(covered.texts, 5),
     }  # fmt: skip
-    unknown = pruned.tokenizer.unk_token_id
-    return _Pruned(pruned.tokenizer, new_id_of(pruned.kept, rows, 0 if unknown is None else unknown), facts)
+    # A byte-level tokenizer has no unknown piece: what it lost reads as padding would, which is kept.
+    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
+    return _Pruned(pruned.tokenizer, new_id_of(pruned.kept, rows, unknown), facts)
 
 
 def _texts_of(corpus: CorpusConfig) -> Iterator[str]:

@@ -135,7 +135,7 @@ class ModelConfig(Config):
     """Name of the recipe's model to learn from; needed by every objective but `labels`."""
     assistant: Literal["auto"] | None = None
     """`auto` puts a teacher assistant, as deep as the teacher and as wide as the student, between the two where
-    MiniLM's rule asks for one (arXiv 2002.10957, section 3.3). To name one, make it a model of its own."""
+    MiniLM's rule asks for one (arXiv 2002.10957, section 3.3). One of your own is a model like any other."""
     vocabulary: Vocabulary | None = None
     """Left out: the start's whole vocabulary is kept."""
     phases: tuple[Phase, ...] = ()

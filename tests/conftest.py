@@ -6,4 +6,15 @@ os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORME
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["distill.objectives", "distill.capture", "distill.batch", "distill.text"], "beartype.beartype")
+install_import_hook(
+    [
+        "distill.objectives",
+        "distill.capture",
+        "distill.batch",
+        "distill.text",
+        "distill.compress",
+        "distill.slicing",
+        "distill.vocabulary",
+    ],
+    "beartype.beartype",
+)

@@ -28,6 +28,12 @@ class TextFiles(Config):
     files: tuple[Path, ...] = Field(min_length=1)
     field: str = "text"
     """Field of a JSON or Parquet record that holds the text."""
+    pair_field: str | None = None
+    """Field of the text that answers it, for the objective `ranking`."""
+
+    def fields(self) -> tuple[str, ...]:
+        """All fields read of a record."""
+        return (self.field,) if self.pair_field is None else (self.field, self.pair_field)
 
 
 class TextHub(Config):
@@ -40,6 +46,11 @@ class TextHub(Config):
     """Commit, for a result that can be had again."""
     split: str = "train"
     field: str = "text"
+    pair_field: str | None = None
+
+    def fields(self) -> tuple[str, ...]:
+        """All fields read of a record."""
+        return (self.field,) if self.pair_field is None else (self.field, self.pair_field)
 
 
 class CodeSwitch(Config):
@@ -60,6 +71,12 @@ class CorpusConfig(Config):
     unit: Literal["line", "document", "sentence"] = "line"
     """What one training text is; long ones are cut into pieces of `max_tokens`, none of their text is lost."""
     code_switch: CodeSwitch | None = None
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> "CorpusConfig":
+        if self.source.pair_field is not None and (self.unit != "document" or self.code_switch is not None):
+            raise ValueError("pairs are whole texts: set unit: document, and no code_switch")
+        return self
 
 
 class Phase(Config):
@@ -114,6 +131,8 @@ class Phase(Config):
             faults.append(f"has two objectives of one kind: {', '.join(kinds)}")
         if (self.epochs is None) == (self.steps is None):
             faults.append("needs either epochs or steps")
+        if "ranking" in kinds and (self.corpus is None or len(kinds) > 1):
+            faults.append("ranks pairs: that needs a corpus with a pair_field, and no other objective")
         if self.packing and (self.batch_tokens is None or set(kinds) & {"logits", "labels", "embedding", "ranking"}):
             faults.append("packs texts: that needs batch_tokens, and no objective of whole texts")
         if self.corpus is not None and "labels" in kinds:

@@ -37,6 +37,8 @@ class Record:
     number: int
     """Place in the whole corpus, from 0."""
     text: str
+    pair: str | None = None
+    """The text that answers it, where the recipe names `pair_field`."""
 
 
 def read_records(config: CorpusConfig, *, rank: int = 0, world: int = 1, skip: int = 0) -> Iterator[Record]:
@@ -49,7 +51,7 @@ def read_records(config: CorpusConfig, *, rank: int = 0, world: int = 1, skip: i
     rows = _hub_rows(source) if isinstance(source, TextHub) else _file_rows(source)
     for number, row in enumerate(rows):
         if number % world == rank and number // world >= skip:
-            yield Record(number, row.text())
+            yield Record(number, *row.texts())
 
 
 def corpus_files(config: CorpusConfig) -> dict[str, Path]:
@@ -132,11 +134,11 @@ class _Row:
     raw: Any
     place: str
     number: int
-    field: str
+    fields: tuple[str, ...]
     parse: "_Parse"
 
-    def text(self) -> str:
-        return self.parse(self.raw, f"{self.place}, line {self.number}", self.field)
+    def texts(self) -> list[str]:
+        return [self.parse(self.raw, f"{self.place}, line {self.number}", field) for field in self.fields]
 
 
 def _text_of_line(line: bytes, place: str, _field: str) -> str:
@@ -164,8 +166,8 @@ def _file_rows(source: TextFiles) -> Iterator[_Row]:
     for name in source.files:
         path = source.directory / name
         read, parse = _READERS[_kind_of(path)]
-        for number, raw in read(path, source.field):
-            yield _Row(raw, str(path), number, source.field, parse)
+        for number, raw in read(path, source.fields()):
+            yield _Row(raw, str(path), number, source.fields(), parse)
 
 
 def _hub_rows(source: TextHub) -> Iterator[_Row]:
@@ -176,24 +178,24 @@ def _hub_rows(source: TextHub) -> Iterator[_Row]:
             source.name, source.configuration, split=source.split, revision=source.revision, streaming=True
         )
         for number, row in enumerate(rows, start=1):
-            yield _Row(row, source.name, number, source.field, _text_of_row)
+            yield _Row(row, source.name, number, source.fields(), _text_of_row)
     except (OSError, ValueError, RuntimeError) as error:  # what datasets raises, of its many kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         hint = "check source.name, configuration, split and the connection, or read local files"
         raise DataError(f"cannot read {source.name!r} from the Hub: {reason}", hint) from None
 
 
-def _line_rows(path: Path, _field: str) -> Iterator[tuple[int, bytes]]:
+def _line_rows(path: Path, _fields: tuple[str, ...]) -> Iterator[tuple[int, bytes]]:
     return read_lines(path)
 
 
-def _parquet_rows(path: Path, field: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _parquet_rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
     try:
         with ParquetFile(path) as file:
-            columns = [field] if field in file.schema_arrow.names else None  # all, to name them
+            columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None  # all, to name them
             chunks = file.iter_batches(batch_size=PARQUET_ROWS, columns=columns)
             yield from enumerate((row for chunk in chunks for row in chunk.to_pylist()), start=1)
     except (OSError, pa.ArrowInvalid) as error:
@@ -214,7 +216,7 @@ def _kind_of(path: Path) -> str:
     return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
 
 
-_Read = Callable[[Path, str], Iterator[tuple[int, Any]]]
+_Read = Callable[[Path, tuple[str, ...]], Iterator[tuple[int, Any]]]
 _Parse = Callable[[Any, str, str], str]
 
 _READERS: dict[str, tuple[_Read, _Parse]] = {

@@ -85,14 +85,24 @@ class Stream:
     def _pass(self, tokenizer: Tokenizer, plan: Plan, begins: FeedPosition) -> Iterator[_Window]:
         records = read_records(self._config, rank=plan.rank, world=plan.world, skip=begins.records)
         while first := next(records, None):
-            count, texts = self._take(itertools.chain([first], records), plan.seed, begins.epoch)
-            pieces = [piece for pieces in encode(tokenizer, texts, self._max_tokens) for piece in pieces]
+            count, encoded = self._take(tokenizer, itertools.chain([first], records), plan.seed, begins.epoch)
             after = FeedPosition(epoch=begins.epoch, window=begins.window + 1, records=begins.records + count)
-            yield _Window(Encoded(pieces, [-1] * len(pieces), self._form), begins, after)
+            yield _Window(encoded, begins, after)
             begins = after
 
-    def _take(self, records: Iterator[Record], seed: int, epoch: int) -> tuple[int, list[str]]:
-        """The records of one window, by number, and their texts: whole records, until they make pieces enough."""
+    def _take(self, tokenizer: Tokenizer, records: Iterator[Record], seed: int, epoch: int) -> tuple[int, Encoded]:
+        """How many records make a window, and their texts in tokens; of pairs, only the first piece of each text."""
+        if self._config.source.pair_field is not None:
+            taken = list(itertools.islice(records, self._window_texts // 2))
+            sides = [[record.text for record in taken], [record.pair or "" for record in taken]]
+            lefts, rights = ([some[0] for some in encode(tokenizer, side, self._max_tokens)] for side in sides)
+            return len(taken), Encoded(lefts, [-1] * len(lefts), self._form, rights)
+        count, texts = self._texts(records, seed, epoch)
+        pieces = [piece for some in encode(tokenizer, texts, self._max_tokens) for piece in some]
+        return count, Encoded(pieces, [-1] * len(pieces), self._form)
+
+    def _texts(self, records: Iterator[Record], seed: int, epoch: int) -> tuple[int, list[str]]:
+        """Whole records, until they make pieces enough, and their texts."""
         count, pieces, texts = 0, 0, list[str]()
         for record in records:
             count += 1

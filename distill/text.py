@@ -29,10 +29,14 @@ class Encoded:
     texts: Sequence[Int[Tensor, "_"]]
     labels: Sequence[int]
     form: InputForm
+    pairs: Sequence[Int[Tensor, "_"]] | None = None
+    """The text that answers each; a batch of pairs is all texts, then all their answers."""
 
     def lengths(self) -> list[int]:
-        """Tokens of each text."""
-        return [len(text) for text in self.texts]
+        """Tokens of each text, or of the longer one of each pair."""
+        if self.pairs is None:
+            return [len(text) for text in self.texts]
+        return [max(len(text), len(pair)) for text, pair in zip(self.texts, self.pairs, strict=True)]
 
     def parts(self, rows: Rows, plan: Plan) -> list[Batch]:
         """The process's share of a planned batch, in the parts of it that are computed one after the other.
@@ -44,6 +48,9 @@ class Encoded:
     def _batch(self, rows: Rows, plan: Plan) -> Batch:
         order = list(itertools.chain.from_iterable(rows))
         labels = [self.labels[text] for text in order]
+        if self.pairs is not None:
+            both = [self.texts[text] for text in order] + [self.pairs[text] for text in order]
+            return collate_padded(both, labels * 2, self.form)
         if not plan.packing:
             return collate_padded([self.texts[text] for text in order], labels, self.form)
         packed = [[self.texts[text] for text in row] for row in rows]

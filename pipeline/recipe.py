@@ -121,6 +121,12 @@ class Recipe(Config):
             unknown = {phase.corpus for phase in model.phases if phase.corpus is not None} - self.corpora.keys()
             if unknown:
                 raise ValueError(f"models.{name} reads {', '.join(sorted(unknown))}, which corpora does not name")
+            for phase in model.phases:
+                ranks = any(objective.kind == "ranking" for objective in phase.objectives)
+                if ranks and self.corpora[phase.corpus or ""].source.pair_field is None:
+                    raise ValueError(
+                        f"models.{name}: phase {phase.name!r} ranks pairs, {phase.corpus} has no pair_field"
+                    )
             earlier.add(name)
         for where, row in [
             ("candidate", self.candidate),

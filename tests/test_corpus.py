@@ -282,3 +282,21 @@ def test_giant_lines_and_single_words(tmp_path):
     assert words_of(batches) == expected
     assert max(batch.mask.shape[1] for batch in batches) <= 64
     assert cut("." * 1_000_000, "sentence") == ["." * 1_000_000]
+
+
+def test_pairs_come_as_texts_and_then_their_answers(tmp_path):
+    """Oracle: the file's own lines, tokenised one by one, for a stream of pairs and two parts of a step."""
+    rows = [{"text": f"light {'on ' * (i % 3)}", "answer": f"music {'now ' * (i % 4)}"} for i in range(8)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = {"kind": "files", "directory": tmp_path, "files": ["pairs.jsonl"], "pair_field": "answer"}
+    config = CorpusConfig.model_validate({"source": source, "unit": "document"})
+    tokenizer = make_tokenizer()
+    steps = Stream(tokenizer, config, 16).steps(Plan(batch_size=8, accumulate=2), FeedPosition())
+    parts, _ = next(steps)
+    found = set()
+    for part in parts:
+        half = len(part.labels) // 2
+        texts = [tuple(ids[mask].tolist()) for ids, mask in zip(part.inputs["input_ids"], part.mask, strict=True)]
+        found |= set(zip(texts[:half], texts[half:], strict=True))
+    assert [len(part.labels) for part in parts] == [8, 8]
+    assert found == {tuple(tuple(tokenizer(row[name])["input_ids"]) for name in ("text", "answer")) for row in rows}

@@ -140,11 +140,12 @@ def _embeddings(
 
 
 def _scores(embeddings: Float[Tensor, "texts width"]) -> Float[Tensor, "pairs pairs"]:
-    """Cosines of the first half's texts with the second half's: a batch of pairs is all lefts, then all rights."""
-    if len(embeddings) % 2:
-        raise ModelError(f"ranking needs pairs, the batch has {len(embeddings)} texts", "name data.pair_field")
-    left, right = embeddings.chunk(2)
-    return cosines(left, right)
+    """Cosines of the first half's texts with the second half's: a batch of pairs is all texts, then all their answers.
+
+    The validation split has no pairs; its halves are any texts, and the teacher's scores are matched all the same.
+    """
+    half = len(embeddings) // 2
+    return cosines(embeddings[:half], embeddings[half : 2 * half])
 
 
 def _logits(seen: Seen) -> Tensor:

@@ -24,7 +24,9 @@ def margin_mse_loss(teacher: Float[Tensor, "batch batch"], student: Float[Tensor
 def in_batch_loss(
     teacher: Float[Tensor, "batch batch"], student: Float[Tensor, "batch batch"], temperature: float
 ) -> Float[Tensor, ""]:
-    """KL(softmax(teacher / t) || softmax(student / t)) over the batch's texts, mean over queries."""
+    """KL(softmax(teacher / t) || softmax(student / t)) over the batch's texts, mean over queries; 0 for one alone."""
+    if len(teacher) < 2:
+        return student.sum() * 0
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     return functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")

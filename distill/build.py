@@ -1,37 +1,32 @@
 """Makes everything that a training run works with, and writes what comes out of it."""
 
-import itertools
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.dataset import read_info, read_split
 from distill.architectures import depth_of
+from distill.cache_fill import open_cache
+from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_inputs, check_phases, same_tokens
+from distill.check import check_inputs, check_phases
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_starts import Checkpoint
-from distill.corpus import cut, read_records
-from distill.objectives import make_projections
+from distill.objectives import make_projections, wanted_of
 from distill.objectives.layers import Models
 from distill.phases import written_out
+from distill.reading import pruned, read_alike
 from distill.state import Run
 from distill.stream import Stream
 from distill.student import build_start, count_parameters, load_classifier, load_tokenizer, save_model
 from distill.text import Texts
-from distill.vocabulary import count_pieces, coverage, new_id_of, prune_embeddings, prune_vocabulary
-
-VOCABULARY_TEXTS = 200_000
-"""Texts of each corpus that are counted before a vocabulary is pruned."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +53,16 @@ def build_run(
     set_seed(config.seed)
     labels = read_info(data).labels
     trust = isinstance(config.start, Checkpoint) and config.start.trust_remote_code
-    tokenizer = load_tokenizer(start, trust_remote_code=trust)
+    reading = read_alike(
+        load_tokenizer(start, trust_remote_code=trust), load_tokenizer(teacher) if teacher is not None else None
+    )
     student = build_start(config, start, labels)
     taught_by = load_classifier(teacher, labels) if teacher is not None else None
-    if teacher is not None and teacher != start:
-        same_tokens(_pieces(load_tokenizer(teacher)), _pieces(tokenizer))
-    check_inputs(taught_by, student, config.max_tokens, len(tokenizer))
-    texts = {split: [e.text for e in read_split(data, split)] for split in ("train", "test")}
-    pruned = _prune(config, student, tokenizer, train=texts["train"], corpora=corpora, held_out=texts["test"])
+    tokenizer = reading.tokenizer
+    check_inputs(taught_by, student, config.max_tokens, len(tokenizer), len(reading.own))
+    if config.vocabulary is not None:
+        train, test = ([row.text for row in read_split(data, split)] for split in ("train", "test"))
+        reading = pruned(reading, student, config.vocabulary, train=train, corpora=corpora, held_out=test)
     student.to(accelerator.device)
     if taught_by is not None:
         taught_by.to(accelerator.device).eval()
@@ -78,14 +75,14 @@ def build_run(
     run = Run(
         config=config, phases=phases, student=student, teacher=taught_by, models=models,
         projections=make_projections(objectives, models).to(accelerator.device),
-        lookup=None if pruned.lookup is None else pruned.lookup.to(accelerator.device),
+        lookup=None if reading.lookup is None else reading.lookup.to(accelerator.device),
         texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train"),
         corpora={name: Stream(tokenizer, corpus, config.max_tokens) for name, corpus in corpora.items()},
         validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation"),
         first_position=first_position, directory=out, accelerator=accelerator,
     )  # fmt: skip
-    facts = {"parameters": count_parameters(student), "vocabulary": pruned.facts}
-    return Built(run, pruned.tokenizer, labels, {k: v for k, v in facts.items() if v})
+    facts = {"parameters": count_parameters(student), "vocabulary": reading.facts}
+    return Built(_with_cache(run), reading.own, labels, {k: v for k, v in facts.items() if v})
 
 
 def save_result(built: Built, facts: Mapping[str, Any], name: str) -> None:
@@ -95,44 +92,14 @@ def save_result(built: Built, facts: Mapping[str, Any], name: str) -> None:
     write_card(run.directory, name, run.config, facts, built.labels)
 
 
-@dataclass(frozen=True)
-class _Pruned:
-    tokenizer: Tokenizer
-    lookup: Tensor | None
-    facts: dict[str, Any]
-
-
-def _prune(
-    config: ModelConfig, student: PreTrainedModel, tokenizer: Tokenizer, *, train: Sequence[str],
-    corpora: Mapping[str, CorpusConfig], held_out: Sequence[str],
-) -> _Pruned:  # fmt: skip
-    """The student's own vocabulary, and its id for each of the teacher's."""
-    if config.vocabulary is None:
-        return _Pruned(tokenizer, None, {})
-    counts: Counter[int] = count_pieces(tokenizer, train)
-    for corpus in corpora.values():
-        counts.update(count_pieces(tokenizer, _texts_of(corpus)))
-    pruned = prune_vocabulary(tokenizer, counts, config.vocabulary)
-    rows = student.config.vocab_size
-    prune_embeddings(student, pruned.kept)
-    covered = coverage(tokenizer, pruned.kept, held_out)
-    facts = {
-        "pieces": len(pruned.kept), "pieces_before": rows,
-        "held_out_tokens_covered": round(covered.tokens, 5), "held_out_texts_covered": round(covered.texts, 5),
-    }  # fmt: skip
-    # A byte-level tokenizer has no unknown piece: what it lost reads as padding would, which is kept.
-    unknown = tokenizer.unk_token_id if tokenizer.unk_token_id is not None else tokenizer.pad_token_id
-    return _Pruned(pruned.tokenizer, new_id_of(pruned.kept, rows, unknown), facts)
-
-
-def _texts_of(corpus: CorpusConfig) -> Iterator[str]:
-    units = (text for record in read_records(corpus) for text in cut(record.text, corpus.unit))
-    return itertools.islice(units, VOCABULARY_TEXTS)
-
-
-def _pieces(tokenizer: Tokenizer) -> list[str]:
-    ids: Iterable[tuple[str, int]] = tokenizer.get_vocab().items()
-    return [piece for piece, _ in sorted(ids, key=lambda item: item[1])]
+def _with_cache(run: Run) -> Run:
+    """`run` with what its cached phases want of the teacher, on disk."""
+    cached = [objective for phase in run.phases if phase.cache_teacher for objective in phase.objectives]
+    wanted, _ = wanted_of(cached, run.models)
+    if run.teacher is None or wanted == Wanted():
+        return run
+    directory = run.checkpoint.parent / "teacher-cache"
+    return replace(run, cache=open_cache(run.teacher, run.texts, wanted, directory, run.accelerator))
 
 
 def _models(teacher: PreTrainedModel, student: PreTrainedModel) -> Models:

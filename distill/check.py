@@ -35,9 +35,14 @@ def check_phases(
     return first_position_of(*(model for model in (teacher, student) if model is not None))
 
 
-def check_inputs(teacher: PreTrainedModel | None, student: PreTrainedModel, max_tokens: int, vocabulary: int) -> None:
-    """`ModelError` when teacher and student cannot read the same tokens, or not as many as asked."""
-    for name, model in (("teacher", teacher), ("student", student)):
+def check_inputs(
+    teacher: PreTrainedModel | None, student: PreTrainedModel, max_tokens: int, read: int, own: int
+) -> None:
+    """`ModelError` when a model has not as many embeddings or positions as asked.
+
+    `read` pieces are the tokenizer's and the teacher's, `own` the student's.
+    """
+    for name, model, vocabulary in (("teacher", teacher, read), ("student", student, own)):
         if model is None:
             continue
         rows, positions = model.config.vocab_size, _positions(model)
@@ -56,15 +61,3 @@ def _positions(model: PreTrainedModel) -> int | None:
         return None
     first = architecture_of(model).first_position
     return int(model.config.max_position_embeddings) - (first(model.config) if first is not None else 0)
-
-
-def same_tokens(teacher: Sequence[str], start: Sequence[str]) -> None:
-    """`ModelError` when the pieces of two tokenizers, in the order of their ids, are not the same."""
-    if list(teacher) == list(start):
-        return
-    shared = min(len(teacher), len(start))
-    differ = next((i for i in range(shared) if teacher[i] != start[i]), shared)
-    raise ModelError(
-        f"teacher and student share no vocabulary: {len(teacher)} and {len(start)} pieces, different from id {differ}",
-        "both read the same tokens: start the student from its teacher",
-    )

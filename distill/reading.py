@@ -1,0 +1,96 @@
+"""Which tokenizer reads the text, and which ids the student has for its pieces.
+
+Teacher and student read the same tokens, side by side. A student with fewer pieces has an id for each of the teacher's:
+its own, or that of the unknown piece.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerFast as Tokenizer
+
+from artifact.errors import ModelError
+from distill.config import CorpusConfig
+from distill.config_starts import Vocabulary
+from distill.corpus import cut, read_records
+from distill.vocabulary import count_pieces, coverage, new_id_of, prune_embeddings, prune_vocabulary
+
+VOCABULARY_TEXTS = 200_000
+"""Texts of each corpus that are counted before a vocabulary is pruned."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a run reads."""
+
+    tokenizer: Tokenizer
+    """Of the text, and of the teacher."""
+    own: Tokenizer
+    """The student's, which it is saved with."""
+    lookup: Int[Tensor, "pieces"] | None = None
+    """The student's id for each of the tokenizer's; none where they are the same."""
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def read_alike(start: Tokenizer, teacher: Tokenizer | None) -> Reading:
+    """Text is read by the teacher; a start whose pieces are some of the teacher's is looked up.
+
+    Raises `ModelError` where the start has pieces that the teacher has not.
+    """
+    if teacher is None or start.get_vocab() == teacher.get_vocab():
+        return Reading(start, start)
+    own, theirs = start.get_vocab(), teacher.get_vocab()
+    strange = sorted(own.keys() - theirs.keys())
+    if strange:
+        raise ModelError(
+            f"teacher and student share no vocabulary: {len(strange)} of the student's {len(own)} pieces, such as "
+            f"{strange[0]!r}, are not the teacher's",
+            "both read the same tokens: start the student from its teacher",
+        )
+    unknown = _unknown_of(start)
+    lookup = torch.full((max(theirs.values()) + 1,), unknown)
+    for piece, index in theirs.items():
+        lookup[index] = own.get(piece, unknown)
+    return Reading(teacher, start, lookup)
+
+
+def pruned(
+    reading: Reading, student: PreTrainedModel, config: Vocabulary, *, train: Sequence[str],
+    corpora: Mapping[str, CorpusConfig], held_out: Sequence[str],
+) -> Reading:  # fmt: skip
+    """`reading` with only the pieces that the training text and the corpora use; cuts the student's embeddings.
+
+    Raises `ModelError` for a start that has been pruned before.
+    """
+    if reading.lookup is not None:
+        raise ModelError("the start's vocabulary is pruned already", "leave `vocabulary` out")
+    tokenizer, rows = reading.tokenizer, student.config.vocab_size
+    counts: Counter[int] = count_pieces(tokenizer, train)
+    for corpus in corpora.values():
+        counts.update(count_pieces(tokenizer, _texts_of(corpus)))
+    fewer = prune_vocabulary(tokenizer, counts, config)
+    prune_embeddings(student, fewer.kept)
+    covered = coverage(tokenizer, fewer.kept, held_out)
+    facts = {
+        "pieces": len(fewer.kept), "pieces_before": rows,
+        "held_out_tokens_covered": round(covered.tokens, 5), "held_out_texts_covered": round(covered.texts, 5),
+    }  # fmt: skip
+    return Reading(tokenizer, fewer.tokenizer, new_id_of(fewer.kept, rows, _unknown_of(tokenizer)), facts)
+
+
+def _unknown_of(tokenizer: Tokenizer) -> int:
+    """A byte-level tokenizer has no unknown piece: what it lost reads as padding would, which is always kept."""
+    unknown = tokenizer.unk_token_id
+    return int(tokenizer.pad_token_id if unknown is None else unknown)
+
+
+def _texts_of(corpus: CorpusConfig) -> Iterator[str]:
+    units = (text for record in read_records(corpus) for text in cut(record.text, corpus.unit))
+    return itertools.islice(units, VOCABULARY_TEXTS)

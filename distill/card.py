@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from distill.config import ModelConfig
+from distill.config import ModelConfig, Phase
 
 
 def write_card(
@@ -13,7 +13,7 @@ def write_card(
     """Write `README.md` in the form that the Hub shows."""
     taught = f", learnt from the model `{config.teacher}`" if config.teacher else ""
     phases = "\n".join(
-        f"| {phase.name} | {', '.join(o.kind for o in phase.objectives)} | {phase.epochs:g} | {phase.learning_rate:g} |"
+        f"| {phase.name} | {', '.join(o.kind for o in phase.objectives)} | {_length(phase)} | {phase.learning_rate:g} |"
         for phase in config.phases
     )
     counts = facts["parameters"]
@@ -29,10 +29,14 @@ A text classifier with {len(labels)} labels{taught}, made by Understudy. Inputs 
 Parameters: {counts["total"]:,}, of which {counts["embedding"]:,} in the embeddings and {counts["transformer"]:,} in the
 Transformer layers.
 
-| phase | objectives | epochs | learning rate |
+| phase | objectives | length | learning rate |
 |---|---|---|---|
 {phases}
 
 `manifest.json` holds the recipe, the digests of all it was made from, and what was measured on the way.
 """
     (directory / "README.md").write_text(text, encoding="utf-8")
+
+
+def _length(phase: Phase) -> str:
+    return f"{phase.steps} steps" if phase.epochs is None else f"{phase.epochs:g} epochs"

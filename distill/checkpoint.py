@@ -36,20 +36,21 @@ class Position(Config):
     best_step: int = 0
     evaluations_since_best: int = 0
     healthy_share: float | None = None
-    """Largest variance share seen of the student's embeddings."""
+    """Largest variance share seen in this phase of the student's embeddings."""
+    processes: int = 1
+    """That train together; a run goes on with as many as it began with."""
+    logged: int = 0
+    """Lines of the log; what stands below them was not checkpointed, and is done again."""
     scaler: dict[str, float] = {}
     """State of the fp16 loss scale."""
     history: tuple[dict[str, Any], ...] = ()
     """Evaluations so far."""
 
-    def history_of(self, phase: str) -> tuple[dict[str, Any], ...]:
-        """The evaluations made in `phase`."""
-        return tuple(entry for entry in self.history if entry["phase"] == phase)
-
     def next_phase(self) -> "Position":
         """The beginning of the phase after this one."""
         return self.model_copy(update={
             "phase": self.phase + 1, "step": 0, "feeds": (), "best": None, "best_step": 0, "evaluations_since_best": 0,
+            "healthy_share": None,
         })  # fmt: skip
 
 

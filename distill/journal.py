@@ -1,9 +1,11 @@
 """The log of a run: one JSON object a line, and the same numbers for TensorBoard.
 
-After a resume both go on as if nothing had happened: what was logged past the step it goes on from is dropped.
+After a resume both go on as if nothing had happened: what was logged after the checkpoint is dropped, and TensorBoard's
+file written anew, since its own way to drop what is double leaves it in the file.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +15,8 @@ from tensorboardX import SummaryWriter
 
 from distill.checkpoint import Position
 
+_WHERE = ("phase_index", "step", "phase", "total_steps", "time")
+
 
 class Journal:
     """Appends to `records/log.jsonl` and `records/tensorboard` below `directory`; with `write=False`, nowhere."""
@@ -20,29 +24,44 @@ class Journal:
     def __init__(self, directory: Path, position: Position, *, write: bool = True) -> None:
         self._path = directory / "records" / "log.jsonl"
         self._board: SummaryWriter | None = None
+        self.lines = 0  # of the log
         if not write:
             return
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        now = (position.phase, position.step)
-        kept = [line for line in _lines(self._path) if (line["phase_index"], line["step"]) < now]
-        self._path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-        board = str(directory / "records" / "tensorboard")
-        self._board = SummaryWriter(board, purge_step=position.total_steps or None, write_to_disk=True)
+        kept = _lines(self._path)[: position.logged]
+        self.lines = len(kept)
+        temporary = self._path.with_name(self._path.name + ".tmp")
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        temporary.replace(self._path)
+        board = directory / "records" / "tensorboard"
+        shutil.rmtree(board, ignore_errors=True)
+        self._board = SummaryWriter(str(board), write_to_disk=True)
+        for line in kept:
+            self._draw(line)
 
     def write(self, position: Position, phase: str, **values: Any) -> None:
         """One line; flushed, so that it can be watched with `tail -f`."""
         if self._board is None:
             return
-        line = {"phase_index": position.phase, "step": position.step, "phase": phase, **values}
+        line = {
+            "phase_index": position.phase, "step": position.step, "phase": phase, "total_steps": position.total_steps,
+            "time": round(time.time(), 2), **values,
+        }  # fmt: skip
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-        for name, value in _scalars(values):
-            self._board.add_scalar(f"{phase}/{name}", value, position.total_steps)
+        self.lines += 1
+        self._draw(line)
 
     def close(self) -> None:
         """Flush what TensorBoard reads."""
         if self._board is not None:
             self._board.close()
+
+    def _draw(self, line: Mapping[str, Any]) -> None:
+        if self._board is None:
+            return
+        for name, value in _scalars({name: value for name, value in line.items() if name not in _WHERE}):
+            self._board.add_scalar(f"{line['phase']}/{name}", value, line["total_steps"], walltime=line["time"])
 
 
 class Speed:

@@ -64,9 +64,9 @@ def _where_to_begin(run: Run) -> tuple[Position, State]:
         torch.manual_seed(run.config.seed + run.accelerator.process_index)
         return Position(phase=0, step=0, seconds=0.0), State()
     position, state = load_checkpoint(run.checkpoint, run.learners(), run.accelerator.process_index)
-    if position.feeds and len(position.feeds) != run.accelerator.num_processes:
+    if position.processes != run.accelerator.num_processes:
         raise TrainingError(
-            f"{run.directory} was begun by {len(position.feeds)} processes, found {run.accelerator.num_processes}",
+            f"{run.directory} was begun by {position.processes} processes, found {run.accelerator.num_processes}",
             "go on with as many as before, or --force to start over",
         )
     return position, state
@@ -111,8 +111,9 @@ class _Leg:
         every = self.run.config.evaluate_every_steps or max(1, math.ceil(self.steps / EVALUATIONS_PER_PHASE))
         name = f"{self.run.directory.name}: {self.phase.name}"
         speed = Speed()
-        with progress(name, self.steps, done=self.position.step) as advance:
-            if self.position.step == 0 and not self.position.history_of(self.phase.name):
+        shows = progress(name, self.steps, done=self.position.step)
+        with shows if self.run.accelerator.is_main_process else nullcontext(_silent) as advance:
+            if self.position.step == 0:
                 self._evaluate()
             for parts, rate, feed in self._feed():
                 outcome = take_step(self.run, self.phase, parts, self.optimizer, rate)
@@ -127,8 +128,6 @@ class _Leg:
                 if saves:
                     self._save()
                 advance(1, "")
-                if self._has_waited():
-                    break
         return self._end()
 
     def _feed(self) -> Iterator[tuple[list[Batch], float, tuple[FeedPosition, ...]]]:
@@ -136,6 +135,8 @@ class _Leg:
         here = self.position.feeds[process] if self.position.feeds else FeedPosition()
         steps = run.feed_of(self.phase).steps(run.plan_of(self.phase), here)
         for step in range(self.position.step, self.steps):
+            if self._has_waited():  # asked before each step: a run that goes on from the last one must not take more
+                return
             parts, after = next(steps)
             yield parts, rate_at(step, self.steps, self.phase), (after,)
 
@@ -172,7 +173,7 @@ class _Leg:
     def _evaluate(self) -> None:
         """Look at the validation split; keep the weights when they are the best so far."""
         with self._averaged():
-            result = evaluate(self.run, self.phase.objectives)
+            result = evaluate(self.run, self.phase)
             self._check_spread()
             score = result.get("validation_accuracy", -result["validation_loss"])
             better = self.position.best is None or score > self.position.best
@@ -211,7 +212,9 @@ class _Leg:
             states = {name: tensor for some in gather_object([states]) for name, tensor in some.items()}
         if accelerator.is_main_process:
             scaler = accelerator.scaler.state_dict() if accelerator.scaler is not None else {}
-            position = self.position.model_copy(update={"feeds": feeds, "scaler": scaler})
+            position = self.position.model_copy(update={
+                "feeds": feeds, "scaler": scaler, "processes": accelerator.num_processes, "logged": self.journal.lines,
+            })  # fmt: skip
             save_checkpoint(
                 self.run.checkpoint, self.run.learners(), position, optimizer=self.optimizer if midway else None,
                 average=self.average.values if self.average and midway else None, random_states=states,
@@ -231,6 +234,10 @@ class _Leg:
         self.position = self.position.next_phase()
         self._save(midway=False)
         return self.position
+
+
+def _silent(_units: int, _note: str) -> None:
+    """The progress of every process but the main one."""
 
 
 def _steps(run: Run, phase: Phase) -> int:

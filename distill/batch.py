@@ -29,12 +29,14 @@ class Batch:
     """-1 where nobody knows."""
     where: Int[Tensor, "batch seq"] | None = None
     """Packed texts only: index of each token in the flattened rows of the inputs; 0 at padding."""
+    texts: tuple[int, ...] | None = None
+    """Which of the split's texts these are, by index; None where they come from a stream, or were changed."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         where = None if self.where is None else self.where.to(device)
-        return Batch(inputs, self.mask.to(device), self.labels.to(device), where)
+        return Batch(inputs, self.mask.to(device), self.labels.to(device), where, self.texts)
 
     def unpack(self, x: Float[Tensor, "rows row hidden"]) -> Float[Tensor, "batch seq hidden"]:
         """What a model says of its inputs, one text a row; `x` itself when the texts are not packed.
@@ -51,10 +53,10 @@ class Batch:
     def with_token_ids(self, ids: Int[Tensor, "batch seq"]) -> "Batch":
         """The same batch with other tokens, given one text a row."""
         if self.where is None:
-            return replace(self, inputs=self.inputs | {"input_ids": ids})
+            return replace(self, inputs=self.inputs | {"input_ids": ids}, texts=None)
         rows = self.inputs["input_ids"]
         changed = rows.flatten().index_put((self.where[self.mask],), ids[self.mask]).view_as(rows)
-        return replace(self, inputs=self.inputs | {"input_ids": changed})
+        return replace(self, inputs=self.inputs | {"input_ids": changed}, texts=None)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def _taught(run: Run, batch: Batch, wanted: Wanted, *, cached: bool) -> Seen:
     if run.teacher is None or wanted == Wanted():
         return Seen()
     if cached and run.cache is not None:
-        return run.cache.seen(batch)
+        return run.cache.seen(batch, wanted)
     with torch.no_grad():
         return _unpacked(observe(run.teacher, batch.inputs, wanted), batch)
 

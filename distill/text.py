@@ -1,8 +1,9 @@
 """Texts in tokens, all in memory, and their batches in an order that a seed fixes."""
 
+import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Int
@@ -31,6 +32,8 @@ class Encoded:
     form: InputForm
     pairs: Sequence[Int[Tensor, "_"]] | None = None
     """The text that answers each; a batch of pairs is all texts, then all their answers."""
+    of_split: bool = False
+    """Whether these are all texts of a split, so that an index names one in every epoch."""
 
     def lengths(self) -> list[int]:
         """Tokens of each text, or of the longer one of each pair."""
@@ -51,10 +54,11 @@ class Encoded:
         if self.pairs is not None:
             both = [self.texts[text] for text in order] + [self.pairs[text] for text in order]
             return collate_padded(both, labels * 2, self.form)
+        names = tuple(order) if self.of_split else None
         if not plan.packing:
-            return collate_padded([self.texts[text] for text in order], labels, self.form)
+            return replace(collate_padded([self.texts[text] for text in order], labels, self.form), texts=names)
         packed = [[self.texts[text] for text in row] for row in rows]
-        return collate_packed(packed, labels, self.form, first_position=plan.first_position)
+        return replace(collate_packed(packed, labels, self.form, first_position=plan.first_position), texts=names)
 
 
 class Texts:
@@ -66,7 +70,7 @@ class Texts:
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
         texts = [pieces[0] for pieces in encode(tokenizer, [e.text for e in examples], max_tokens)]
-        self._encoded = Encoded(texts, [e.label for e in examples], InputForm.of(tokenizer))
+        self._encoded = Encoded(texts, [e.label for e in examples], InputForm.of(tokenizer), of_split=True)
         self.lengths = self._encoded.lengths()
 
     def __len__(self) -> int:
@@ -75,7 +79,15 @@ class Texts:
     def batch(self, indices: Sequence[int]) -> Batch:
         """The texts at `indices`, padded to the longest of them."""
         texts, labels = self._encoded.texts, self._encoded.labels
-        return collate_padded([texts[i] for i in indices], [labels[i] for i in indices], self._encoded.form)
+        batch = collate_padded([texts[i] for i in indices], [labels[i] for i in indices], self._encoded.form)
+        return replace(batch, texts=tuple(indices))
+
+    def digest(self) -> str:
+        """SHA-256 of all tokens, in order: whatever tokenizer and `max_tokens` made them."""
+        hashed = hashlib.sha256(torch.tensor(self.lengths).numpy().tobytes())
+        for text in self._encoded.texts:
+            hashed.update(text.numpy().tobytes())
+        return hashed.hexdigest()
 
     def steps(self, plan: Plan, position: FeedPosition) -> Iterator[tuple[list[Batch], FeedPosition]]:
         """The process's parts of each step from `position` on, without end, and the position after the step.

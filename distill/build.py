@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
@@ -16,7 +17,7 @@ from distill.architectures import depth_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_inputs, check_phases
+from distill.check import check_batches, check_inputs, check_phases
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_starts import Checkpoint
 from distill.objectives import make_projections, wanted_of
@@ -69,6 +70,7 @@ def build_run(
     phases = written_out(config.phases, student)
     models = _models(taught_by or student, student)
     first_position = check_phases(phases, models, taught_by, student)
+    check_batches(phases, config.max_tokens, accelerator.num_processes)
     objectives = [objective for phase in phases for objective in phase.objectives]
     if config.compile:
         _compile(student)
@@ -114,6 +116,7 @@ def _accelerator(config: ModelConfig) -> Accelerator:
     from artifact.errors import TrainingError
 
     precision = {"float32": "no", None: "no"}.get(config.precision, config.precision)
+    AcceleratorState._reset_state()  # noqa: SLF001 - it keeps the precision of the first model that a process trains
     try:
         accelerator = Accelerator(mixed_precision=precision)
     except ValueError as error:

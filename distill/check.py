@@ -4,11 +4,12 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
-from artifact.errors import ModelError
+from artifact.errors import ConfigError, ModelError
 from distill.architectures import architecture_of
 from distill.batch import first_position_of
 from distill.config import Phase
 from distill.config_objectives import Attention, Relations
+from distill.evaluation import learns_classes
 from distill.objectives import wanted_of
 from distill.objectives.layers import Models
 from distill.objectives.relations import common_heads
@@ -25,6 +26,7 @@ def check_phases(
     for phase in phases:
         freeze_all_but(student, phase.unfreeze)
         wanted_of(phase.objectives, models)
+        _check_reach(phase)
         for objective in phase.objectives:
             if isinstance(objective, Relations | Attention) and teacher is not None:
                 heads = objective.relation_heads if isinstance(objective, Relations) else None
@@ -33,6 +35,30 @@ def check_phases(
     if not any(phase.packing for phase in phases):
         return 0
     return first_position_of(*(model for model in (teacher, student) if model is not None))
+
+
+def _check_reach(phase: Phase) -> None:
+    if set(phase.unfreeze) <= {"head", "pooler"} and not learns_classes(phase.objectives):
+        raise ModelError(
+            f"phase {phase.name!r} unfreezes {', '.join(phase.unfreeze)}, but its objectives do not read the logits",
+            "unfreeze layers or embeddings, or add the objective logits or labels",
+        )
+
+
+def check_batches(phases: Sequence[Phase], max_tokens: int, processes: int) -> None:
+    """`ConfigError` when a phase's batch is smaller than it can be made, with the numbers."""
+    for phase in phases:
+        if phase.corpus is not None and phase.batch_tokens is None and phase.batch_size < processes:
+            raise ConfigError(
+                f"phase {phase.name!r}: batch_size is {phase.batch_size}, fewer than {processes} processes"
+            )
+        budget = (phase.batch_tokens or 0) // (processes if phase.corpus is not None else 1)
+        if phase.packing and budget < max_tokens:
+            raise ConfigError(
+                f"phase {phase.name!r}: packing needs batch_tokens for at least one row of max_tokens, {max_tokens}, "
+                f"found {budget}",
+                "a corpus has its batch_tokens divided between the processes",
+            )
 
 
 def check_inputs(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
+from artifact.errors import ModelError
 from distill.config import Phase
 from distill.evaluation import learns_classes
 from distill.schedule import parts_of
@@ -13,8 +14,14 @@ def written_out(phases: Sequence[Phase], student: PreTrainedModel) -> tuple[Phas
     """`phases`, each that unfreezes gradually as a phase for each group, which learns with the groups before it.
 
     XtremeDistil (arXiv 2004.05686, algorithm 1) goes from the top to the bottom: what is new and small learns first.
+    Raises `ModelError` when two of them come to share a name.
     """
-    return tuple(part for phase in phases for part in _parts(phase, student))
+    parts = tuple(part for phase in phases for part in _parts(phase, student))
+    names = [part.name for part in parts]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ModelError(f"two phases are called {', '.join(twice)}, gradual unfreezing written out", "rename one")
+    return parts
 
 
 def _parts(phase: Phase, student: PreTrainedModel) -> list[Phase]:

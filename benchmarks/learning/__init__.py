@@ -1,0 +1,1 @@
+"""Which objective teaches what: a table over seeds."""

@@ -74,6 +74,7 @@ def run_distill(
     Raises `DataError`, `ModelError` or `TrainingError`.
     """
     from distill.build import build_run, save_result
+    from distill.fidelity import measure_fidelity
     from distill.loop import train
 
     begun = time.monotonic()
@@ -81,6 +82,7 @@ def run_distill(
     run = built.run
     facts = {**built.facts, **train(run)}
     if run.accelerator.is_main_process:
+        facts |= measure_fidelity(run)
         save_result(built, facts, name)
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     run.accelerator.wait_for_everyone()

@@ -13,6 +13,7 @@ install_import_hook(
         "distill.batch",
         "distill.text",
         "distill.compress",
+        "distill.fidelity",
         "distill.slicing",
         "distill.vocabulary",
     ],

@@ -21,7 +21,7 @@ ALARM_TEXTS = 64
 COLLAPSED_SHARE = 1e-4
 """Of the embeddings' second moment that differs between texts; below it, all texts look the same."""
 
-_CALMER = "lower learning_rate or raise warmup_share; the last good checkpoint is kept"
+CALMER = "lower learning_rate or raise warmup_share; the last good checkpoint is kept"
 
 
 def learns_classes(objectives: Sequence[Objective]) -> bool:
@@ -76,11 +76,11 @@ def check_spread(run: Run, objectives: Sequence[Objective], healthy: float | Non
     run.student.train()
     share = variance_share(pool(states, batch.mask, "mean"))
     if not math.isfinite(share):
-        raise TrainingError(f"{run.directory.name}: the student's embeddings are not finite", _CALMER)
+        raise TrainingError(f"{run.directory.name}: the student's embeddings are not finite", CALMER)
     if healthy is not None and share < COLLAPSED_SHARE < healthy:
         raise TrainingError(
             f"{run.directory.name}: the student's embeddings have collapsed: only {share:.1g} of them differs between "
             f"texts, it was {healthy:.2g}",
-            _CALMER,
+            CALMER,
         )
     return share if healthy is None else max(share, healthy)

@@ -5,7 +5,7 @@ Everything the next step depends on is in the checkpoint, so a killed run goes o
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ from distill.checkpoint import (
     write_tensors,
 )
 from distill.config import Phase
-from distill.evaluation import check_spread, evaluate, learns_classes
+from distill.evaluation import CALMER, check_spread, evaluate, learns_classes
 from distill.journal import Journal, Speed
 from distill.schedule import freeze_all_but, make_optimizer, rate_at, set_dropout
 from distill.state import Run
@@ -150,30 +150,30 @@ class _Leg:
 
     def _log(self, outcome: Outcome, rate: float, speed: "Speed", advance: Advance) -> None:
         values = {name: float(loss) for name, loss in outcome.losses.items()}
-        self._check_finite(values, float(outcome.gradient_norm))
+        norm = float(outcome.gradient_norm)
+        skips = self.run.accelerator.scaler is not None  # steps whose gradient is not finite
+        self._check_finite(
+            {f"{name} loss": value for name, value in values.items()} | ({} if skips else {"gradient": norm})
+        )
         tokens_per_s = speed.take() * self.run.accelerator.num_processes
         self.journal.write(
             self.position, self.phase.name, losses=values, learning_rate=rate,
-            gradient_norm=round(float(outcome.gradient_norm), 5), tokens_per_s=round(tokens_per_s),
+            gradient_norm=round(norm, 5), tokens_per_s=round(tokens_per_s),
         )  # fmt: skip
         losses = ", ".join(f"{name} {value:.3f}" for name, value in values.items())
         advance(0, f"{losses}, {tokens_per_s:,.0f} tokens/s")
 
-    def _check_finite(self, losses: dict[str, float], gradient_norm: float) -> None:
-        wrong = [f"the {name} loss" for name, value in losses.items() if not math.isfinite(value)]
-        if not math.isfinite(gradient_norm) and self.run.accelerator.scaler is None:  # a scaler skips such steps
-            wrong.append("the gradient")
+    def _check_finite(self, values: Mapping[str, float]) -> None:
+        wrong = [name for name, value in values.items() if not math.isfinite(value)]
         if wrong:
             where = f"at step {self.position.step} of phase {self.phase.name!r}"
-            raise TrainingError(
-                f"{self.run.directory.name}: {wrong[0]} is not finite {where}",
-                "lower learning_rate; the last good checkpoint is kept",
-            )
+            raise TrainingError(f"{self.run.directory.name}: the {wrong[0]} is not finite {where}", CALMER)
 
     def _evaluate(self) -> None:
         """Look at the validation split; keep the weights when they are the best so far."""
         with self._averaged():
             result = evaluate(self.run, self.phase)
+            self._check_finite({"validation loss": result["validation_loss"]})
             self._check_spread()
             score = result.get("validation_accuracy", -result["validation_loss"])
             better = self.position.best is None or score > self.position.best
@@ -205,6 +205,7 @@ class _Leg:
         """Every process says where it stands, the main one writes; midway, only when the student is seen to be well."""
         if midway:
             self._check_spread()
+        self._check_finite({name: float(p.detach().sum()) for name, p in self.run.learners().named_parameters()})
         accelerator = self.run.accelerator
         feeds, states = self.position.feeds, random_state(accelerator.process_index)
         if accelerator.num_processes > 1:

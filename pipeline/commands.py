@@ -11,10 +11,12 @@ from artifact.progress import console, say
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import plan_lines, run_steps
 from pipeline.stages import bundle_paths, steps_of
+from pipeline.team import check_command
 
 
 def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path | None, force: bool, plan: bool) -> int:
     """Run one stage of a recipe, or all for `run`; returns the exit code, after `run` the gate's."""
+    check_command(command)
     recipe = load_recipe(path, overrides)
     root = out or Path("out") / recipe.name
     steps = steps_of(recipe, root)

@@ -1,17 +1,24 @@
 """Runs steps in order, says what it does and how long it took, and stops at the first fault."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
 from artifact.progress import say
 from artifact.stage import State, find_state, request_of, run_stage
 from pipeline.stages import Step
+from pipeline.team import agree, help_train, is_helper
 
 
 def run_steps(steps: Sequence[Step], *, force: bool) -> list[Manifest]:
-    """The manifests of all steps, each skipped when fresh; whatever a step raises is raised."""
+    """The manifests of all steps, each skipped when fresh; whatever a step raises is raised. A helper has none."""
+    if is_helper():
+        for step in steps:
+            help_train(step)
+        return []
     return [run_step(step, force=force) for step in steps]
 
 
@@ -26,8 +33,15 @@ def run_step(step: Step, *, force: bool) -> Manifest:
         if state is not State.FRESH:
             verb = "goes on" if state is State.INTERRUPTED and stage.resumable else "begins"
             say(f"· {_title(step)} {verb}")
+        elif step.command == "distill":
+            agree(trains=False)
 
-    manifest = run_stage(stage, work, force=force, announce=announce)
+    def lead(directory: Path) -> Mapping[str, Any]:
+        if step.command == "distill":
+            agree(trains=True)
+        return work(directory)
+
+    manifest = run_stage(stage, lead, force=force, announce=announce)
     done = "fresh" if states == [State.FRESH] else f"{time.monotonic() - begun:.1f} s"
     say(f"✓ {_title(step)}  {done}  {manifest.digest[:12]}")
     return manifest

@@ -50,6 +50,14 @@ class Seen:
     hidden: dict[int, Float[Tensor, "batch seq hidden"]] = field(default_factory=dict)
     logits: Float[Tensor, "batch labels"] | None = None
 
+    def detached(self) -> "Seen":
+        """The same numbers, through which no gradient flows."""
+        return Seen(
+            {n: Projections(p.Q.detach(), p.K.detach(), p.V.detach(), p.heads) for n, p in self.projections.items()},
+            {n: state.detach() for n, state in self.hidden.items()},
+            None if self.logits is None else self.logits.detach(),
+        )
+
 
 Slot = tuple[str, int]
 """Q, K, V, QKV or hidden, and the layer."""

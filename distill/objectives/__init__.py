@@ -47,7 +47,8 @@ def loss_of(  # noqa: PLR0911 - one a kind
     models: Models,
     projections: nn.ModuleDict,
 ) -> Float[Tensor, ""]:
-    """The unweighted loss of one objective on one batch; several layers add up."""
+    """The unweighted loss of one objective on one batch; several layers add up. No gradient reaches the teacher."""
+    teacher = teacher.detached()
     match objective:
         case Relations(pairs=pairs, relation_heads=heads):
             losses = [

@@ -1,8 +1,10 @@
 """Tiny random models and data sets: real code paths, seconds of work."""
 
+import json
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
@@ -58,10 +60,35 @@ def make_examples(count: int, seed: int) -> list[Example]:
     return rows
 
 
-def seal_dataset(directory: Path, train: int = 160) -> Path:
+def seal_dataset(directory: Path, train: int = 160, labels=LABELS, **splits: list[Example]) -> Path:
+    """`splits` replace what is made up."""
     directory.mkdir(parents=True)
-    splits = {"train": make_examples(train, 1), "validation": make_examples(24, 2), "test": make_examples(24, 3)}
-    info = write_dataset(directory, LABELS, splits)
+    made = {"train": make_examples(train, 1), "validation": make_examples(24, 2), "test": make_examples(24, 3)}
+    info = write_dataset(directory, labels, made | splits)
     request = Request(stage="data", version=1, config={}, inputs={})
     seal(directory, kind="dataset", request=request, lineage={}, facts={"examples": info.examples})
     return directory
+
+
+def train_student(
+    root: Path, config, out: str = "student", *, teacher="teacher", start=None, data="data", corpora=None
+):
+    """What a distill stage does inside its directory: the model trained from what lies in `root`, and its facts."""
+    from distill.run import run_distill
+
+    (root / out).mkdir(exist_ok=True)
+    taught_by = root / teacher if config.teacher is not None else None
+    return run_distill(
+        out, config, data=root / data, start=root / (start or teacher), teacher=taught_by, corpora=corpora or {},
+        out=root / out,
+    )  # fmt: skip
+
+
+def read_log(model: Path) -> list[dict]:
+    """The lines of a run's log, without what a clock says."""
+    lines = [json.loads(line) for line in (model / "records" / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in ("time", "tokens_per_s")} for line in lines]
+
+
+def read_weights(model: Path) -> dict[str, torch.Tensor]:
+    return load_file(model / "model.safetensors")

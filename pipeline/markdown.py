@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.fidelity import HEADERS, Likeness, find_likenesses
 from pipeline.results import GateResult, Report
 from pipeline.table import COLUMNS, SYMBOLS, find_row, format_fact, format_ratio, headline
 
@@ -20,6 +21,7 @@ def render_summary(report: Report) -> str:
         f"Kept, speed-up and smaller are ratios to `{report.reference}`. Brackets hold 95 % intervals.",
         "### Gates",
         _table(("verdict", "gate", "metric", "ratio", "bound", "reference"), gates) if gates else "No gates were set.",
+        *(_details(f"{escape(x.student)} inside", _inside(x)) for x in find_likenesses(report)),
         _details("Machine", _pairs(report.machine)),
         _details("Made from", _pairs({name: digest[:16] for name, digest in report.lineage.items()})),
     ]
@@ -54,6 +56,16 @@ def render_comparison(reports: Mapping[str, Report]) -> str:
 def escape(text: str) -> str:
     """`text` as it reads, with nothing in it taken for Markdown or HTML."""
     return text.translate(_SPECIAL)
+
+
+def _inside(likeness: Likeness) -> str:
+    found = likeness.fidelity
+    note = (
+        f"Each layer with the layer of {escape(found.teacher)} most like it, on {found.texts} validation texts: CKA of "
+        f"sentence vectors (1 is alike), KL of the relations at {found.relation_heads} heads (0 is alike). The last "
+        f"layers of both: {likeness.last}."
+    )
+    return f"{_table(HEADERS, likeness.lines, numbers=True)}\n\n{note}"
 
 
 def _gate_line(gate: GateResult) -> tuple[str, ...]:

@@ -12,7 +12,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from pipeline.fidelity import HEADERS, Likeness, find_likenesses
 from pipeline.gate import WORDS
+from pipeline.heatmaps import draw_cka, draw_relations
 from pipeline.metrics import Change, count_discordance, find_changes
 from pipeline.plots import plot_latency_distributions, plot_quality_against_latency, series_number
 from pipeline.results import GateResult, Report
@@ -60,6 +62,15 @@ class ChangeView:
     texts: tuple[str, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class LikenessView:
+    """One student beside its teacher, with its two drawings."""
+
+    likeness: Likeness
+    cka: Markup
+    relations: Markup
+
+
 def render_page(report: Report, texts: Sequence[str]) -> str:
     """The page for `report`; `texts` are the test examples, in the order of its answers."""
     environment = Environment(
@@ -88,6 +99,8 @@ def render_page(report: Report, texts: Sequence[str]) -> str:
         parameter_bars=_parameter_bars(report),
         size_bars=_size_bars(report),
         parts=PARTS,
+        likenesses=[_likeness(found, number) for number, found in enumerate(find_likenesses(report), start=1)],
+        likeness_headers=HEADERS,
         discordance=discordance,
         p_value=mcnemar(discordance.only_candidate_right, discordance.only_reference_right),
         examples=len(report.evaluation.truths),
@@ -162,6 +175,14 @@ def _view(change: Change, report: Report, texts: Sequence[str]) -> ChangeView:
         candidate=labels[change.candidate],
         count=len(change.examples),
         texts=tuple(texts[position] for position in change.examples[:EXAMPLES_SHOWN]),
+    )
+
+
+def _likeness(likeness: Likeness, number: int) -> LikenessView:
+    return LikenessView(
+        likeness=likeness,
+        cka=Markup(draw_cka(likeness, f"cka-{number}")),  # noqa: S704 - our own drawing
+        relations=Markup(draw_relations(likeness, f"relations-{number}")),  # noqa: S704 - our own drawing
     )
 
 

@@ -5,6 +5,7 @@ the plot's name and no date is written. Hue tells the model (Okabe and Ito's pal
 and label tell the precision, so nothing rests on colour alone.
 """
 
+import html
 import io
 import math
 import re
@@ -70,7 +71,7 @@ def plot_quality_against_latency(report: Report) -> str:
         _accuracy_axis(axes, points)
         _label(figure, axes, points)
         axes.set_xlabel("median latency of one text, ms (left is faster)")
-        return _to_svg(figure, "quality", "Accuracy against median latency, one point a row, with 95 % intervals")
+        return to_svg(figure, "quality", "Accuracy against median latency, one point a row, with 95 % intervals")
 
 
 def plot_latency_distributions(report: Report) -> str:
@@ -94,7 +95,7 @@ def plot_latency_distributions(report: Report) -> str:
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.15, len(samples))
         axes.set_xlabel("latency of one text, ms")
-        return _to_svg(figure, "latency", "Distribution of single-text latencies, one ridge a row, with its median")
+        return to_svg(figure, "latency", "Distribution of single-text latencies, one ridge a row, with its median")
 
 
 def series_number(row: str, rows: Sequence[str]) -> int:
@@ -203,7 +204,8 @@ def _pick_side(x: float, width: float, others: Sequence[float], edges: tuple[flo
     return 1 if cost(1) <= cost(-1) else -1
 
 
-def _to_svg(figure: Figure, name: str, description: str) -> str:
+def to_svg(figure: Figure, name: str, description: str) -> str:
+    """The drawing for a page; `name` makes its identifiers its own, `description` is read where nobody sees it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     drawing = buffer.getvalue()
@@ -213,6 +215,6 @@ def _to_svg(figure: Figure, name: str, description: str) -> str:
     # Two drawings on one page must not share identifiers, nor does inline SVG need namespaces.
     drawing = re.sub(r'\b(id="|xlink:href="#|url\(#)', rf"\1{name}-", drawing)
     drawing = drawing.replace("xlink:href", "href")
-    head = f'<svg role="img" aria-label="{description}"'
+    head = f'<svg role="img" aria-label="{html.escape(description)}"'
     width_height = re.compile(r'<svg[^>]*?(viewBox="[^"]*")[^>]*>')
-    return width_height.sub(rf"{head} \1>", drawing, count=1)
+    return width_height.sub(lambda found: f"{head} {found[1]}>", drawing, count=1)

@@ -19,6 +19,7 @@ from distill.run import distill_stage
 from distill.student import keep_layers
 from distill.text import Texts
 from distill.vocabulary import new_id_of, prune_embeddings
+from pipeline import fidelity as parsed
 
 
 def random(*shape, seed=0):
@@ -215,7 +216,7 @@ def facts(tmp_path_factory):
 
 
 def test_a_trained_student_says_how_faithful_it_is(facts):
-    """Oracle: the shapes of the two models, and plain JSON of four decimals; a model without a teacher says nothing."""
+    """Oracle: the models' shapes, four decimals, and the report's own reader; a model without a teacher is silent."""
     assert "fidelity" not in facts["teacher"]
     found = facts["student"]["fidelity"]
     assert (found["teacher"], found["texts"], found["relation_heads"]) == ("teacher", 24, 4)
@@ -226,7 +227,8 @@ def test_a_trained_student_says_how_faithful_it_is(facts):
     numbers = [number for rows in (found["cka"], *found["relation_kl"].values()) for row in rows for number in row]
     assert all(number == round(number, 4) for number in numbers)
     assert found["seconds"] < 30
-    assert json.loads(json.dumps(found)) == found
+    read = parsed.Fidelity.model_validate(json.loads(json.dumps(found)))
+    assert read.model_dump(mode="json") == found
 
 
 def test_the_last_divergence_is_the_loss_that_training_saw(facts):

@@ -6,13 +6,25 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import scipy.stats
-from report_example import CONFIG, ERRORS, GATES, NASTY, make_benchmark, make_evaluation, make_report, make_texts
+from report_example import (
+    CONFIG,
+    ERRORS,
+    GATES,
+    NASTY,
+    make_benchmark,
+    make_evaluation,
+    make_fidelity,
+    make_report,
+    make_texts,
+)
 from rich.console import Console
 
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import Request, read_manifest, seal, write_json
 from artifact.stage import run_stage
+from pipeline.fidelity import find_likenesses
 from pipeline.gate import read_report
+from pipeline.heatmaps import draw_cka, draw_relations
 from pipeline.junit import render_junit
 from pipeline.markdown import escape, render_summary
 from pipeline.page import render_page
@@ -150,13 +162,13 @@ class Checker(html.parser.HTMLParser):
 
 
 def test_page_is_well_formed_and_fetches_nothing(page):
-    """Oracle: an HTML parser. No script, no link, no request, and identifiers that are unique over both drawings."""
+    """Oracle: an HTML parser. No script, no link, no request, and identifiers that are unique over all drawings."""
     checker = Checker()
     checker.feed(page)
     assert checker.open == []
     assert checker.fetched == []
     assert not {"script", "link", "iframe", "img", "object"} & set(checker.tags)
-    assert checker.tags.count("svg") == 2
+    assert checker.tags.count("svg") == 4
     assert len(set(checker.identifiers)) == len(checker.identifiers)
     assert not re.search(r"https?:|@import|url\((?!#)|\bon\w+=", page)
 
@@ -216,6 +228,99 @@ def test_plot_of_too_few_samples_is_a_sentence():
     page = render_page(few, make_texts())
     assert "Too few samples for a median." in page
     assert "The recipe sets no gates." in page
+
+
+def with_fidelity(report, **changes):
+    """The report whose student says this of its fidelity; nothing at all without `changes`."""
+    student = {name: fact for name, fact in report.facts["model:student"].items() if name != "fidelity"}
+    if changes:
+        student["fidelity"] = make_fidelity() | changes
+    return report.model_copy(update={"facts": report.facts | {"model:student": student}})
+
+
+def test_each_layer_is_shown_with_the_one_most_like_it(report):
+    """Oracle: the example's numbers, where layer n of 3 is most like layer 2 n of 6; they stand in the summary too."""
+    (likeness,) = find_likenesses(report)
+    assert likeness.student == "student"
+    assert likeness.lines == (
+        ("0", "0", "0.980", "—", "—", "—", "—"),
+        ("1", "2", "0.980", "2", "0.200", "0.300", "0.100"),
+        ("2", "4", "0.980", "4", "0.200", "0.300", "0.100"),
+        ("3", "6", "0.980", "6", "0.200", "0.300", "0.100"),
+    )
+    summary = render_summary(report)
+    assert "<details><summary>student inside</summary>" in summary
+    assert "| layer | texts as in | CKA | relations as in | QQ | KK | VV |" in summary
+    assert "| 2 | 4 | 0.980 | 4 | 0.200 | 0.300 | 0.100 |" in summary
+    assert "CKA 0.980; the relations diverge by 0.200 in QQ, 0.300 in KK, 0.100 in VV." in summary
+
+
+def test_the_nearest_layer_is_the_one_of_the_least_summed_divergence(report):
+    """Oracle: by hand: 1 + 1 + 4 against 2 + 2 + 1, though two of the three kinds say otherwise."""
+    kinds = {"QQ": [[1.0, 2.0]], "KK": [[1.0, 2.0]], "VV": [[4.0, 1.0]]}
+    found = with_fidelity(report, cka=[[1.0, 0.2, 0.1], [0.1, 0.8, 0.7]], relation_kl=kinds)
+    (likeness,) = find_likenesses(found)
+    assert likeness.lines[1] == ("1", "1", "0.800", "2", "2.000", "2.000", "1.000")
+
+
+def test_heatmaps_hold_every_number_and_say_what_they_show(report):
+    """Oracle: the matrices; the description carries the range and the last layers to those who cannot see."""
+    (likeness,) = find_likenesses(report)
+    drawings = {"cka": draw_cka(likeness, "cka"), "relations": draw_relations(likeness, "relations")}
+    assert drawings["cka"].startswith(
+        '<svg role="img" aria-label="CKA of the layers of student, down, and of teacher, across: 0.08 to 0.98, '
+        'the last two layers 0.98"'
+    )
+    assert "KK 0.30 to 1.13, the last two layers 0.30" in drawings["relations"]
+    matrices = {"cka": [likeness.fidelity.cka], "relations": likeness.fidelity.relation_kl.model_dump().values()}
+    for name, drawing in drawings.items():
+        written = sorted(re.findall(r">(\d\.\d\d)</text>", drawing))
+        assert written == sorted(f"{value:.2f}" for matrix in matrices[name] for row in matrix for value in row)
+        assert not set(VARIABLES) & set(re.findall(r"#[0-9a-f]{6}", drawing))
+
+
+def opacities(drawing):
+    return [float(opacity) for opacity in re.findall(r"fill: var\(--series-1\); opacity: ([\d.]+)", drawing)]
+
+
+def test_colours_grow_with_likeness(report):
+    """Oracle: by hand. CKA below 0, by chance, is no colour at all; divergences that are all 0 are all alike."""
+    zeros = {kind: [[0.0, 0.0]] for kind in ("QQ", "KK", "VV")}
+    (likeness,) = find_likenesses(with_fidelity(report, cka=[[-0.02, 0.5, 1.0]] * 2, relation_kl=zeros))
+    assert opacities(draw_cka(likeness, "cka")) == [0.275, 0.55] * 2
+    assert opacities(draw_relations(likeness, "relations")) == [0.55] * 6
+    halves = {kind: [[0.5 * scale, 1.0 * scale]] for kind, scale in (("QQ", 1), ("KK", 3), ("VV", 0.1))}
+    (likeness,) = find_likenesses(with_fidelity(report, cka=[[1.0] * 3] * 2, relation_kl=halves))
+    assert opacities(draw_relations(likeness, "relations")) == [0.275] * 3
+
+
+def test_heatmaps_of_deep_models_have_no_numbers_that_would_touch(report):
+    """Oracle: the table beside them has the numbers that matter."""
+    (likeness,) = find_likenesses(with_fidelity(report, **make_fidelity(12, 24, "large")))
+    assert not re.findall(r">\d\.\d\d</text>", draw_cka(likeness, "cka"))
+    assert len(likeness.lines) == 13
+
+
+def test_a_report_of_models_without_fidelity_has_no_such_section(report, page):
+    """Oracle: manifests made before it was measured; the section, its drawings and its table are left out."""
+    old = with_fidelity(report)
+    assert "How alike are they inside" in page
+    assert "How alike are they inside" not in render_page(old, make_texts())
+    assert render_page(old, make_texts()).count("<svg") == 2
+    assert "inside" not in render_summary(old)
+
+
+def test_a_name_of_a_teacher_is_text(report):
+    """Oracle: both parsers, with a name that would close the description and open a tag."""
+    page = render_page(with_fidelity(report, teacher='x"><script>y</script>\\1'), make_texts())
+    assert ET.fromstring(page.removeprefix("<!DOCTYPE html>")).tag == "html"  # noqa: S314 - our own
+    assert "<script" not in page
+
+
+def test_fidelity_of_another_shape_is_one_clear_error(report):
+    """Oracle: the message a user reads."""
+    with pytest.raises(ArtifactError, match=r"facts\.fidelity of model:student cannot be read: Input should be"):
+        find_likenesses(with_fidelity(report, cka="high"))
 
 
 def test_terminal_table_fits_eighty_columns(report):

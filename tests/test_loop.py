@@ -45,7 +45,7 @@ def student(*phases: dict, **fields) -> ModelConfig:
 def made(tmp_path_factory):
     """A data set, a teacher, a text corpus and a lexicon; 25 texts, so that the last batch of eight is one text."""
     root = tmp_path_factory.mktemp("loop")
-    seal_dataset(root / "data", train=25)
+    seal_dataset(root / "data", train=25, splits={"validation": make_examples(9, 2)})
     save_teacher(root / "teacher")
     (root / "corpus.txt").write_text("\n".join(row.text for row in make_examples(60, 9)), encoding="utf-8")
     (root / "lexicon.tsv").write_text("light\tjazz\t3\nlight\trock\t1\nmusic\tlight\t1\n", encoding="utf-8")
@@ -132,7 +132,7 @@ def test_packed_texts_have_the_losses_and_gradients_of_padded_ones(made, tmp_pat
 # Where it goes on from
 
 UNLABELLED = [{"kind": "hidden"}, RELATIONS]
-LONG = ALL | {"epochs": 3, "dropout": 0.1, "noise": {}}
+LONG = ALL | {"epochs": 2, "dropout": 0.1, "noise": {}}
 FEATURES = {
     "an average": [
         LONG | {"average_decay": 0.9}, LONG | {"name": "more", "objectives": UNLABELLED, "average_decay": 0.5}
@@ -154,9 +154,9 @@ FEATURES = {
 
 
 @pytest.mark.parametrize("feature", FEATURES)
-@pytest.mark.parametrize("keep_best", [True, False])
-def test_a_run_stopped_again_and_again_ends_with_the_same_bits(made, tmp_path, monkeypatch, feature, keep_best):
+def test_a_run_stopped_again_and_again_ends_with_the_same_bits(made, tmp_path, monkeypatch, feature):
     """Oracle: the undisturbed run's file and log; stops come before steps and right after checkpoints, at random."""
+    keep_best = list(FEATURES).index(feature) % 2 == 0
     fields = {"checkpoint_every_steps": 2, "evaluate_every_steps": 3, "keep_best": keep_best}
     config = student(*FEATURES[feature], **fields, precision="bf16" if feature == "bf16" else None)
     _, calm = train(made, tmp_path, config, "calm")
@@ -353,20 +353,28 @@ def test_a_student_that_goes_wrong_stops_the_run_and_the_last_good_checkpoint_st
 
 
 def test_training_itself_can_collapse_and_is_stopped(made, tmp_path):
-    """Oracle: a learning rate a thousand times too high makes all texts look the same, or the loss not finite."""
-    phase = ALL | {"objectives": [{"kind": "embedding"}], "learning_rate": 3.0, "warmup_share": 0.0, "epochs": 40}
-    with pytest.raises(TrainingError, match=r"embeddings have collapsed|is not finite"):
-        train(made, tmp_path, student(phase, evaluate_every_steps=1))
+    """Oracle: a learning rate that rises to a thousand times too much makes all texts look the same, in a few steps."""
+    phase = ALL | {"objectives": [{"kind": "embedding"}], "learning_rate": 3.0, "warmup_share": 0.9, "epochs": 40}
+    with pytest.raises(
+        TrainingError, match=r"the student's embeddings have collapsed: only .*, it was 0\.[0-9]+\n  lower"
+    ):
+        train(made, tmp_path, student(phase, start={"kind": "layers", "layers": [0]}, evaluate_every_steps=1))
     assert (tmp_path / "student" / "checkpoints" / "latest.safetensors").exists()
     assert not (tmp_path / "student" / "model.safetensors").exists()
 
 
-@pytest.mark.parametrize("rows", [24, 2, 1])
-@pytest.mark.parametrize("start", [NARROW, {"kind": "layers", "layers": [0]}])
-@pytest.mark.parametrize("objectives", [EVERYTHING, [RELATIONS], [{"kind": "embedding", "measure": "similarity"}]])
+@pytest.mark.parametrize(
+    ("rows", "start", "objectives"),
+    [
+        (24, NARROW, EVERYTHING),
+        (24, {"kind": "layers", "layers": [0]}, [RELATIONS]),
+        (2, NARROW, [{"kind": "embedding", "measure": "similarity"}]),
+        (1, NARROW, [RELATIONS]),
+    ],
+)
 def test_healthy_students_raise_no_alarm(made, tmp_path, rows, start, objectives):
     """Oracle: a sensible learning rate; students of random weights, and validation splits of one or two texts."""
-    seal_dataset(tmp_path / "data", train=25, validation=make_examples(rows, 2))
+    seal_dataset(tmp_path / "data", train=25, splits={"validation": make_examples(rows, 2)})
     phases = [ALL | {"objectives": objectives}, ALL | {"name": "more"}]
     facts, _ = train(made, tmp_path, student(*phases, start=start))
     assert facts["steps"] == 16
@@ -413,7 +421,8 @@ def test_a_compiled_student_learns_the_same(made, tmp_path):
 def test_a_pruned_student_answers_through_its_own_tokenizer_as_it_did_in_training(made, tmp_path):
     """Oracle: validation accuracy, computed anew with transformers alone; the facts; what was left out is gone."""
     train_rows = [Example(text=t, label=i) for i, t in enumerate(("turn the light on", "play music", "what time"))] * 12
-    seal_dataset(tmp_path / "data", train=train_rows, validation=train_rows[:3] * 3, test=make_examples(24, 3))
+    rows = {"train": train_rows, "validation": train_rows[:3] * 3, "test": make_examples(24, 3)}
+    seal_dataset(tmp_path / "data", splits=rows)
     objectives = [{"kind": "logits"}, {"kind": "labels"}]
     phase = ALL | {"objectives": objectives, "epochs": 8, "learning_rate": 5e-3}
     facts, model = train(made, tmp_path, student(phase, start={"kind": "layers", "layers": [0]}, vocabulary={}))

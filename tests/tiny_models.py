@@ -60,11 +60,13 @@ def make_examples(count: int, seed: int) -> list[Example]:
     return rows
 
 
-def seal_dataset(directory: Path, train: int = 160, labels=LABELS, **splits: list[Example]) -> Path:
+def seal_dataset(
+    directory: Path, train: int = 160, *, labels=LABELS, splits: dict[str, list[Example]] | None = None
+) -> Path:
     """`splits` replace what is made up."""
     directory.mkdir(parents=True)
     made = {"train": make_examples(train, 1), "validation": make_examples(24, 2), "test": make_examples(24, 3)}
-    info = write_dataset(directory, labels, made | splits)
+    info = write_dataset(directory, labels, made | (splits or {}))
     request = Request(stage="data", version=1, config={}, inputs={})
     seal(directory, kind="dataset", request=request, lineage={}, facts={"examples": info.examples})
     return directory

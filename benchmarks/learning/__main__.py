@@ -25,7 +25,7 @@ from benchmarks.learning.page import render
 from distill.config import ModelConfig, Phase
 
 TEXTS_PER_LABEL = 20
-RELATION_STEPS, PREDICTION_STEPS, BATCH = 1000, 500, 32
+RELATION_STEPS, PREDICTION_STEPS, BATCH = 800, 400, 32
 START = {"kind": "random", "layers": 3, "hidden_size": 384, "heads": 12, "embeddings": "svd"}
 NOISE = {"mask_share": 0.1, "exchange_share": 0.1}
 LABELS = {"kind": "labels"}

@@ -11,13 +11,14 @@ RESAMPLES = 10_000
 def render(names: Mapping[str, str], correct: Mapping[str, Sequence[np.ndarray]], setting: Mapping[str, Any]) -> str:
     """Markdown: accuracy of each condition, and its difference to the one above it, with 95 % intervals."""
     reference = correct["teacher"][0].mean()
+    seeds = len(next(iter(correct.values())))
     about_all = (
         f"CLINC150, {setting['texts_per_label']} training texts an intent ({setting['train']:,} in all), "
-        f"{setting['test']:,} in-scope test texts. Student: 3 layers of 384, 12 heads, random but for its token embeddings "
-        f"(SVD of the teacher's); {setting['steps']:,} steps of {setting['batch']} texts for every row, the same noise in "
-        f"the texts. Mean over {len(next(iter(correct.values())))} seeds; intervals are 95 %, over seeds and test texts "
-        "drawn anew together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on the same "
-        f"texts, has {reference:.1%}. Written by `python -m benchmarks.learning`.\n"
+        f"{setting['test']:,} in-scope test texts. Student: 3 layers of 384, 12 heads, random but for its token "
+        f"embeddings (SVD of the teacher's); {setting['steps']:,} steps of {setting['batch']} texts for every row, the "
+        f"same noise in the texts. Mean over {seeds} seeds; intervals are 95 %, over seeds and test texts drawn anew "
+        "together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on the same texts, has "
+        f"{reference:.1%}. Written by `python -m benchmarks.learning`.\n"
     )
     lines = [
         "# Does each objective teach what it should?\n",

@@ -17,7 +17,7 @@ def render(names: Mapping[str, str], correct: Mapping[str, Sequence[np.ndarray]]
         f"{setting['test']:,} in-scope test texts. Student: 3 layers of 384, 12 heads, random but for its token "
         f"embeddings (SVD of the teacher's); {setting['steps']:,} steps of {setting['batch']} texts for every row, the "
         f"same noise in the texts. Mean over {seeds} seeds; intervals are 95 %, over seeds and test texts drawn anew "
-        "together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on the same texts, has "
+        "together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on these texts, has "
         f"{reference:.1%}. Written by `python -m benchmarks.learning`.\n"
     )
     lines = [

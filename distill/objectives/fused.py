@@ -70,8 +70,9 @@ class _Fused(torch.autograd.Function):
                 for pair in pairs:
                     loss += group.add(pair)
                 for whole, part in zip(gradients, group.gradients, strict=True):
-                    real = part * group.keys if group.padded else part
-                    whole[texts, :length] = _merge(real, heads)
+                    if group.padded:
+                        part.mul_(group.keys)
+                    whole[texts, :length] = _merge(part.mul_(_scale(part)), heads)
         ctx.save_for_backward(*gradients)
         ctx.vectors, ctx.dtypes = vectors, [x.dtype for x in student]
         return loss
@@ -90,7 +91,10 @@ class _Fused(torch.autograd.Function):
 
 @dataclass(frozen=True)
 class _Group:
-    """Texts of like length, their vectors split: all tensors are `matrices seq size`, with a matrix for each head."""
+    """Texts of like length, their vectors split: all tensors are `matrices seq size`, with a matrix for each head.
+
+    Vectors are divided by the fourth root of their size, so that their products are the scores.
+    """
 
     teacher: list[Tensor]
     student: list[Tensor]
@@ -98,7 +102,10 @@ class _Group:
     keys: Tensor
     """1 at real tokens, 0 at padding."""
     padded: bool
+    squares: list[tuple[Tensor, Tensor]]
+    """Of the longest of each teacher's and student's vectors."""
     gradients: list[Tensor]
+    """By the divided vectors."""
 
     @classmethod
     def of(
@@ -111,47 +118,47 @@ class _Group:
         theirs, ours = ([_split(x[texts, :length], heads) for x in model] for model in (teacher, student))
         if padded:  # also where padding is not finite
             theirs, ours = ([x.masked_fill(keys == 0, 0.0) for x in model] for model in (theirs, ours))
+        squares = [(_longest_square(x), _longest_square(y)) for x, y in zip(theirs, ours, strict=True)]
         gradients = [torch.zeros_like(x) for x in ours] if wanted else []
-        return cls(theirs, ours, row_weights, keys, padded, gradients)
+        return cls(theirs, ours, row_weights, keys, padded, squares, gradients)
 
     def add(self, pair: Pair) -> Tensor:
         """The loss of one pair; its gradient is added to `gradients`."""
         left, right, factor = pair
-        (query_t, key_t), (query_s, key_s) = (
-            (model[left] / math.sqrt(model[left].shape[2]), model[right]) for model in (self.teacher, self.student)
-        )
-        shifted = not (_bounded(query_t, key_t) and _bounded(query_s, key_s))
+        shifted = not self._bounded(left, right)
         loss = self.keys.new_zeros(())
-        for part, rows, room in _slices(query_s):
+        sums_t, sums_s = (torch.empty_like(self.keys) for _ in range(2))
+        for part, rows, room in _slices(self.student[left]):
             here, keys, weight = (part, rows), self.keys[part], factor * self.weights[part, rows]
-            scores_t = torch.bmm(query_t[here], key_t[part].transpose(1, 2), out=room[0])
-            scores_s = torch.bmm(query_s[here], key_s[part].transpose(1, 2), out=room[1])
+            query_s, key_s = self.student[left][here], self.student[right][part]
+            scores_t = torch.bmm(self.teacher[left][here], self.teacher[right][part].mT, out=room[0])
+            scores_s = torch.bmm(query_s, key_s.mT, out=room[1])
             if shifted:  # by anything that is the same for all keys: it cancels
                 for scores in (scores_t, scores_s):
-                    scores.add_((1 - keys.transpose(1, 2)) * PADDING_SCORE)
+                    scores.add_((1 - keys.mT) * PADDING_SCORE)
                     scores.sub_(scores.amax(2, keepdim=True))
             p_t = torch.exp(scores_t, out=room[2])
             difference, p_s = scores_t.sub_(scores_s), scores_s.exp_()
             z_t, z_s = (torch.bmm(x, keys) if self.padded else x.sum(2, keepdim=True) for x in (p_t, p_s))
             if self.padded:  # a text without a real token has no sum; its weight is 0
                 z_t, z_s = (z.clamp_min_(torch.finfo(z.dtype).tiny) for z in (z_t, z_s))
+            sums_t[here], sums_s[here] = z_t, z_s
             p_t.mul_(weight / z_t)
-            loss += torch.dot(p_t.flatten(), difference.flatten()) + (weight * (z_s.log() - z_t.log())).sum()
+            loss += torch.dot(p_t.view(-1), difference.view(-1))
             if self.gradients:
                 gradient = p_s.mul_(weight / z_s).sub_(p_t)
-                size = key_s.shape[2]
-                self.gradients[left][here].baddbmm_(gradient, key_s[part], alpha=size**-0.5)
-                self.gradients[right][part].baddbmm_(gradient.transpose(1, 2), query_s[here])
-        return loss
+                self.gradients[left][here].baddbmm_(gradient, key_s)
+                self.gradients[right][part].baddbmm_(gradient.mT, query_s)
+        return loss + factor * (self.weights * (sums_s.log_() - sums_t.log_())).sum()
+
+    def _bounded(self, left: int, right: int) -> bool:
+        """Whether no score of a real key can exceed the bound: |q| |k| does not (Cauchy-Schwarz)."""
+        longest = zip(self.squares[left], self.squares[right], strict=True)
+        return all(bool(query * key < UNSHIFTED_BOUND**2) for query, key in longest)
 
 
-def _bounded(query: Tensor, key: Tensor) -> bool:
-    """Whether no score of a real key can exceed the bound: |q| |k| does not (Cauchy-Schwarz)."""
-    peaks = [torch.linalg.vector_norm(x, math.inf) for x in (query, key)]
-    if peaks[0] * peaks[1] * query.shape[2] < UNSHIFTED_BOUND:  # coarser, and cheaper
-        return True
-    squares = [(x.square() @ x.new_ones(x.shape[2])).amax() for x in (query, key)]
-    return bool(squares[0] * squares[1] < UNSHIFTED_BOUND**2)
+def _longest_square(vectors: Tensor) -> Tensor:
+    return (vectors.square() @ vectors.new_ones(vectors.shape[2])).amax()
 
 
 def _groups(mask: Tensor, heads: int) -> Iterator[tuple[Tensor | slice, int]]:
@@ -184,13 +191,19 @@ def _slices(query: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
 
 
 def _split(vectors: Tensor, heads: int) -> Tensor:
-    """`batch seq hidden` as `batch*heads seq size`, in float32."""
+    """`batch seq hidden` as `batch*heads seq size`, in float32, divided by the fourth root of the size."""
     batch, seq, hidden = vectors.shape
-    split = vectors.detach().view(batch, seq, heads, hidden // heads).transpose(1, 2)
-    return split.reshape(batch * heads, seq, hidden // heads).to(torch.float32)
+    split = vectors.detach().view(batch, seq, heads, hidden // heads).transpose(1, 2).to(torch.float32)
+    room = split.new_empty(batch * heads, seq, hidden // heads)
+    torch.mul(split, _scale(split), out=room.view(split.shape))
+    return room
+
+
+def _scale(vectors: Tensor) -> float:
+    return float(vectors.shape[-1] ** -0.25)
 
 
 def _merge(vectors: Tensor, heads: int) -> Tensor:
-    """`_split` undone."""
+    """`_split` undone, but for the division."""
     matrices, seq, size = vectors.shape
     return vectors.view(matrices // heads, heads, seq, size).transpose(1, 2).reshape(-1, seq, heads * size)

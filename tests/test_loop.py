@@ -63,7 +63,8 @@ def train(root, tmp_path, config, name="student"):
     for shared in root.iterdir():
         if not (tmp_path / shared.name).exists():
             (tmp_path / shared.name).symlink_to(shared)
-    facts = train_student(tmp_path, config, name, corpora=corpora_of(root))
+    corpora = corpora_of(root) if any(phase.corpus for phase in config.phases) else None
+    facts = train_student(tmp_path, config, name, corpora=corpora)
     return facts, tmp_path / name
 
 
@@ -270,7 +271,7 @@ def test_tensorboard_has_each_number_once_also_after_a_stop(made, tmp_path, monk
     real, steps = loop.take_step, itertools.count(1)
 
     def stopping(*given):
-        if next(steps) in (4, 14, 26):
+        if next(steps) in (4, 14, 20):
             raise KeyboardInterrupt
         return real(*given)
 
@@ -425,9 +426,10 @@ def test_a_pruned_student_answers_through_its_own_tokenizer_as_it_did_in_trainin
     seal_dataset(tmp_path / "data", splits=rows)
     objectives = [{"kind": "logits"}, {"kind": "labels"}]
     phase = ALL | {"objectives": objectives, "epochs": 8, "learning_rate": 5e-3}
+    save_teacher(tmp_path / "teacher", letters=True)
     facts, model = train(made, tmp_path, student(phase, start={"kind": "layers", "layers": [0]}, vocabulary={}))
     own = AutoTokenizer.from_pretrained(model)
-    full = AutoTokenizer.from_pretrained(made / "teacher")
+    full = AutoTokenizer.from_pretrained(tmp_path / "teacher")
     told = facts["vocabulary"]
     assert told["pieces"] == len(own) < told["pieces_before"] == len(full)
     assert "jazz" in full.get_vocab()

@@ -125,7 +125,7 @@ def test_a_phase_that_can_learn_nothing_is_refused(made):
 def test_patience_ends_a_phase_and_the_best_weights_stay(made):
     """Oracle: the log: so many evaluations after the best, none of them better; the next phase begins with the best."""
     phases = [
-        PHASE | {"objectives": HIDDEN, "epochs": 20, "patience": 2, "learning_rate": 0.05, "warmup_share": 0.0},
+        PHASE | {"objectives": HIDDEN, "epochs": 20, "patience": 2, "learning_rate": 2e-2, "schedule": "constant"},
         PHASE | {"name": "look", "objectives": HIDDEN, "steps": 1, "epochs": None, "learning_rate": 1e-12},
     ]
     facts = train_student(made, student(*phases, evaluate_every_steps=2, start={"kind": "layers", "layers": [1]}))
@@ -155,8 +155,9 @@ def test_the_test_split_cannot_reach_the_weights(made):
     train = [row for row in make_examples(60, 1) if "jazz" not in row.text][:24]
     for name, text in (("one", "play some music"), ("another", "jazz jazz")):
         seal_dataset(made / name, splits={"train": train, "test": [Example(text=text, label=0)] * 30})
-    first = train_student(made, student(PHASE, vocabulary={}), "first", data="one")
-    second = train_student(made, student(PHASE, vocabulary={}), "second", data="another")
+    save_teacher(made / "speller", letters=True)
+    first = train_student(made, student(PHASE, vocabulary={}), "first", data="one", teacher="speller")
+    second = train_student(made, student(PHASE, vocabulary={}), "second", data="another", teacher="speller")
     for name in ("model.safetensors", "tokenizer.json"):
         assert (made / "first" / name).read_bytes() == (made / "second" / name).read_bytes()
     assert read_log(made / "first") == read_log(made / "second")

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from string import ascii_lowercase
 
 import torch
 from safetensors.torch import load_file
@@ -15,8 +16,10 @@ WORDS = tuple("turn on the light off kitchen bedroom play some music jazz rock s
 LABELS = ("light", "music", "time")
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s"]
+def make_tokenizer(*, letters: bool = False) -> PreTrainedTokenizerFast:
+    """With `letters`, one whose words can be left out: it can still spell them."""
+    spelling = [*ascii_lowercase, *(f"##{letter}" for letter in ascii_lowercase if letter != "s")] if letters else []
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS, "##s", *spelling]
     backend = Tokenizer(models.WordPiece({w: i for i, w in enumerate(vocabulary)}, unk_token="[UNK]"))
     backend.normalizer = normalizers.BertNormalizer(lowercase=True)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -29,20 +32,30 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
 
 
-def make_bert(*, layers: int = 2, hidden: int = 32, heads: int = 4, labels=LABELS, seed: int = 0):
+def make_bert(
+    *,
+    layers: int = 2,
+    hidden: int = 32,
+    heads: int = 4,
+    labels=LABELS,
+    seed: int = 0,
+    pieces: int = len(WORDS) + 6,
+    positions: int = 64,
+):
     torch.manual_seed(seed)
     config = BertConfig(
-        vocab_size=len(WORDS) + 6, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-        intermediate_size=4 * hidden, max_position_embeddings=64, initializer_range=0.2,
+        vocab_size=pieces, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
+        intermediate_size=4 * hidden, max_position_embeddings=positions, initializer_range=0.2,
         id2label=dict(enumerate(labels)),
         label2id={label: i for i, label in enumerate(labels)}, num_labels=len(labels),
     )  # fmt: skip
     return BertForSequenceClassification(config).eval()
 
 
-def save_teacher(directory: Path, **shape) -> Path:
-    make_bert(**shape).save_pretrained(directory)
-    make_tokenizer().save_pretrained(directory)
+def save_teacher(directory: Path, *, letters: bool = False, **shape) -> Path:
+    tokenizer = make_tokenizer(letters=letters)
+    make_bert(pieces=len(tokenizer), **shape).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory
 
 

@@ -8,7 +8,7 @@ the other turned and scaled, 0 where they have nothing in common. The relation d
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from distill.architectures import depth_of
+from distill.batch import Batch
 from distill.capture import Seen, Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Relations
@@ -25,6 +26,7 @@ from distill.objectives.embedding import pool
 from distill.objectives.relations import key_bias, relation_scores, without_padding
 from distill.state import Run
 from distill.step import student_inputs
+from distill.text import Texts
 
 RELATIONS = ("QQ", "KK", "VV")
 MOST_HEADS = 48
@@ -32,8 +34,10 @@ MOST_HEADS = 48
 TEXTS = 256
 FEWEST_TEXTS = 4
 """The unbiased estimate divides by `texts - 3`."""
-TOKENS = 16_384
+TOKENS = 8_192
 """Of all texts together: of long ones fewer are read."""
+TOKENS_OF_A_TEXT = 128
+"""Its first ones; relations cost the square."""
 BATCH_TOKENS = 2_048
 """Padding included; every layer of both models is kept at once."""
 
@@ -126,7 +130,7 @@ def measure_fidelity(run: Run) -> dict[str, Any]:
     """The facts of a trained student: `fidelity` to its teacher on validation texts, 4 decimals.
 
     Empty without a teacher, and with fewer texts than CKA can be estimated from. Costs seconds: one pass of both models
-    over at most 16,384 tokens, and a softmax for each layer, head and relation.
+    over some 8,192 tokens, and a softmax for each layer, head and relation.
     """
     if run.teacher is None or len(run.validation) < FEWEST_TEXTS:
         return {}
@@ -192,13 +196,20 @@ def _heads_of(phases: Sequence[Phase]) -> int | None:
     return next((o.relation_heads for o in relations if o.relation_heads is not None), None)
 
 
+def beginnings(texts: Texts) -> Iterator[Batch]:
+    """The first tokens of texts spread evenly over a split, which may be sorted by label; the longest first."""
+    lengths = [min(length, TOKENS_OF_A_TEXT) for length in texts.lengths]
+    count = min(TEXTS, len(texts), max(FEWEST_TEXTS, TOKENS * len(texts) // max(sum(lengths), 1)))
+    left = sorted((place * len(texts) // count for place in range(count)), key=lambda text: lengths[text])
+    while left:
+        room = max(1, BATCH_TOKENS // max(lengths[left[-1]], 1))
+        batch = texts.batch(left[-room:])
+        inputs = {name: tensor[:, :TOKENS_OF_A_TEXT] for name, tensor in batch.inputs.items()}
+        yield replace(batch, inputs=inputs, mask=batch.mask[:, :TOKENS_OF_A_TEXT])
+        left = left[:-room]
+
+
 def _readings(run: Run) -> Iterator[Reading]:
-    """Texts spread evenly over the validation split, which may be sorted by label; in batches of like length."""
-    total, lengths = len(run.validation), run.validation.lengths
-    count = min(TEXTS, total, max(FEWEST_TEXTS, TOKENS * total // max(sum(lengths), 1)))
-    texts = sorted((place * total // count for place in range(count)), key=lambda text: lengths[text])
-    while texts:
-        room = max(1, BATCH_TOKENS // max(lengths[texts[-1]], 1))
-        batch = run.validation.batch(texts[-room:]).to(run.accelerator.device)
-        yield Reading(batch.inputs, student_inputs(run, batch), batch.mask)
-        texts = texts[:-room]
+    for batch in beginnings(run.validation):
+        there = batch.to(run.accelerator.device)
+        yield Reading(there.inputs, student_inputs(run, there), there.mask)

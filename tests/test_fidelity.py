@@ -13,7 +13,7 @@ from artifact.stage import run_stage
 from distill.batch import Batch
 from distill.capture import Projections, Wanted, observe
 from distill.config import ModelConfig
-from distill.fidelity import RELATIONS, Reading, fidelity, linear_cka, relation_divergences
+from distill.fidelity import RELATIONS, Reading, beginnings, fidelity, linear_cka, relation_divergences
 from distill.objectives.relations import relations_loss
 from distill.run import distill_stage
 from distill.student import keep_layers
@@ -82,7 +82,7 @@ def test_cka_of_vectors_that_are_all_the_same_is_0():
 
 
 def readings_of(texts, *, lookup=None, batch_size=3):
-    split = Texts(make_tokenizer(), [Example(text=text, label=0) for text in texts], 16, "validation")
+    split = split_of(texts, 16)
     for start in range(0, len(texts), batch_size):
         batch: Batch = split.batch(range(start, min(start + batch_size, len(texts))))
         ids = batch.inputs["input_ids"]
@@ -183,6 +183,23 @@ def test_a_pruned_student_reads_its_own_ids():
     found = fidelity(teacher, student, readings_of(TEXTS, lookup=new_id_of(used, rows, 0)))
     assert len(used) < rows
     assert [found.cka[layer][layer] for layer in range(3)] == [1.0] * 3
+
+
+def split_of(texts, max_tokens):
+    return Texts(make_tokenizer(), [Example(text=text, label=0) for text in texts], max_tokens, "validation")
+
+
+def test_the_texts_come_from_the_whole_split_and_cost_a_budget():
+    """Oracle: the numbers in the docs, whatever the texts; a split that is sorted is not read from one end."""
+    short = [WORDS[number // 50] for number in range(50 * len(WORDS))]
+    batches = list(beginnings(split_of(short, 16)))
+    assert sum(len(batch.mask) for batch in batches) == 256
+    assert len(torch.cat([batch.inputs["input_ids"][:, 1] for batch in batches]).unique()) == len(WORDS)
+    long = [" ".join(WORDS * 30)] * 300
+    batches = list(beginnings(split_of(long, 400)))
+    assert sum(int(batch.mask.sum()) for batch in batches) == 8192
+    assert {tuple(batch.inputs["attention_mask"].shape) for batch in batches} == {(16, 128)}
+    assert sum(len(batch.mask) for batch in beginnings(split_of(long[:5], 400))) == 5
 
 
 RECIPE = {

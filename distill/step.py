@@ -179,6 +179,7 @@ def _update(run: Run, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:
     if run.accelerator.num_processes > 1:  # before the scaler looks, so that all processes skip the same steps
         _sum_gradients(run, parameters)
     if scaler is not None:
+        scaler.scale(torch.zeros((), device=run.accelerator.device))  # a process without a text has not used it yet
         scaler.unscale_(optimizer)
     learning = [p for p in parameters if p.grad is not None]
     norm = torch.nn.utils.clip_grad_norm_(learning, GRADIENT_NORM)

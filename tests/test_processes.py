@@ -1,10 +1,13 @@
 """Several processes do what one does. Two launches of two gloo processes on one CPU stand for all of them."""
 
+import math
 import os
 import subprocess
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -15,6 +18,7 @@ from tiny_models import make_examples, read_log, read_weights, save_teacher
 
 from artifact.errors import ConfigError
 from artifact.manifest import read_manifest
+from distill.step import _update
 from pipeline.__main__ import main
 from pipeline.team import check_command
 
@@ -179,6 +183,37 @@ def test_only_the_first_process_speaks_and_seals(runs):
     assert {"model.safetensors", "records/log.jsonl"} <= manifest.files.keys()
     again = finish(launch(root / "files" / "recipe.yaml", root / "two"))
     assert again.count("fresh") == 5
+
+
+@dataclass
+class BesideAnother:
+    """An accelerator of two processes, the other of which has `gradient` for every weight."""
+
+    gradient: float
+    num_processes: int = 2
+    device: str = "cpu"
+    scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", init_scale=8.0))
+
+    def reduce(self, tensor: torch.Tensor, _how: str) -> torch.Tensor:
+        counts = tensor.numel() == 2  # how many processes have a gradient, of weight and bias
+        return tensor + (1.0 if counts else self.gradient)
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_processes_skip_a_step_of_half_precision_together(own):
+    """Oracle: the loss scale's rule, seen from the process whose own gradient is fine, or which has none at all."""
+    layer = torch.nn.Linear(4, 3)
+    before = layer.weight.detach().clone()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+    for gradient, moves, scale in ((8.0, True, 8.0), (math.inf, False, 4.0)):
+        beside = BesideAnother(gradient)
+        if own:
+            for parameter in layer.parameters():
+                parameter.grad = torch.ones_like(parameter)
+        _update(SimpleNamespace(accelerator=beside), optimizer, 0.1)
+        assert torch.equal(layer.weight.detach(), before) != moves
+        assert beside.scaler.get_scale() == scale
+        before = layer.weight.detach().clone()
 
 
 def test_only_training_takes_several_processes(monkeypatch):

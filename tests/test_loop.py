@@ -5,6 +5,7 @@ import math
 import random
 import shutil
 import struct
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -237,13 +238,13 @@ def interrupted_at(begin, phase):
 
 def test_the_log_says_what_is_learnt_and_how_fast(made, tmp_path):
     """Oracle: the recipe's objectives and steps, the schedule's rate; the first line is the untouched student's."""
-    facts, model = train(made, tmp_path, student(ALL))
+    facts, model = train(made, tmp_path, student(ALL, evaluate_every_steps=3))
     lines = read_log(model)
     assert (lines[0]["step"], set(lines[0])) == (
         0,
         {"phase_index", "step", "phase", "total_steps", "validation_loss", "validation_accuracy"},
     )
-    assert facts["evaluations"][0]["step"] == 0
+    assert [entry["step"] for entry in facts["evaluations"]] == [0, 3, 6, 8]
     steps = [line for line in lines if "losses" in line]
     assert [line["step"] for line in steps] == list(range(1, 9))
     assert all(set(line["losses"]) == {"relations", "hidden", "logits", "labels"} for line in steps)
@@ -351,6 +352,25 @@ def test_a_student_that_goes_wrong_stops_the_run_and_the_last_good_checkpoint_st
     assert tensors["learners.model.bert.encoder.layer.0.output.LayerNorm.weight"].abs().min() > 0.5
     _, again = train(made, tmp_path, config)
     assert (calm / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+
+
+def test_the_last_layer_is_watched_when_its_states_are_learnt(made, tmp_path, monkeypatch):
+    """Oracle: what the last layer gives is made one and the same; what it reads is as healthy as before."""
+    spoiled(monkeypatch, 3, collapse)
+    with pytest.raises(TrainingError, match="the student's embeddings have collapsed"):
+        train(made, tmp_path, student(ALL | {"objectives": [{"kind": "hidden"}]}))
+
+
+def test_each_phase_has_its_own_measure_of_health(made, tmp_path):
+    """Oracle: relations look below the last layer, whose output is dead from the start and learns in the next phase."""
+    teacher = save_teacher(tmp_path / "teacher")
+    model = AutoModelForSequenceClassification.from_pretrained(teacher)
+    with torch.no_grad():
+        collapse(SimpleNamespace(student=model))
+    model.save_pretrained(teacher)
+    phases = [ALL | {"objectives": [RELATIONS]}, ALL | {"name": "more"}]
+    facts, _ = train(made, tmp_path, student(*phases, start={"kind": "layers", "layers": [1]}))
+    assert facts["steps"] == 16
 
 
 def test_training_itself_can_collapse_and_is_stopped(made, tmp_path):

@@ -23,7 +23,7 @@ from distill.capture import Seen, Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Relations
 from distill.objectives.embedding import pool
-from distill.objectives.relations import key_bias, relation_scores, without_padding
+from distill.objectives.relations import key_bias, relation_scores
 from distill.state import Run
 from distill.step import student_inputs
 from distill.text import Texts
@@ -98,7 +98,7 @@ def fidelity(
             for found, shown in zip(vectors, seen, strict=True):
                 found.append(torch.stack([pool(state, reading.mask, "mean") for state in shown.hidden.values()]))
             for name in RELATIONS:
-                theirs, ours = (_vectors(shown, name, reading.mask) for shown in seen)
+                theirs, ours = (_vectors(shown, name) for shown in seen)
                 sums[name] = sums[name] + relation_divergences(theirs, ours, reading.mask, heads) * len(reading.mask)
             texts += len(reading.mask)
         theirs, ours = (_alignment(torch.cat(found, dim=1)) for found in vectors)
@@ -167,7 +167,8 @@ def _log_relations(
     vectors: Float[Tensor, "layers batch seq width"], mask: Bool[Tensor, "batch seq"], head: int, heads: int
 ) -> Float[Tensor, "layers batch seq seq"]:
     size = vectors.shape[-1] // heads
-    part = vectors[..., head * size : (head + 1) * size]
+    # What stands at padding may be NaN, which no bias takes out of a score.
+    part = vectors[..., head * size : (head + 1) * size].masked_fill(~mask[None, :, :, None], 0.0)
     scores = torch.stack([relation_scores(layer, layer, 1).squeeze(1) for layer in part])
     return functional.log_softmax(scores + key_bias(mask).squeeze(1), dim=-1)
 
@@ -177,8 +178,8 @@ def _everything(model: PreTrainedModel) -> Wanted:
     return Wanted(layers=tuple(range(1, depth + 1)), hidden=tuple(range(depth + 1)))
 
 
-def _vectors(seen: Seen, relation: str, mask: Bool[Tensor, "batch seq"]) -> Float[Tensor, "layers batch seq width"]:
-    return torch.stack([getattr(without_padding(layer, mask), relation[0]) for layer in seen.projections.values()])
+def _vectors(seen: Seen, relation: str) -> Float[Tensor, "layers batch seq width"]:
+    return torch.stack([getattr(layer, relation[0]) for layer in seen.projections.values()])
 
 
 def _matrix(values: Float[Tensor, "ours theirs"]) -> Matrix:

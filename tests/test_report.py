@@ -279,6 +279,24 @@ def test_heatmaps_hold_every_number_and_say_what_they_show(report):
         assert not set(VARIABLES) & set(re.findall(r"#[0-9a-f]{6}", drawing))
 
 
+def framed(drawing):
+    """The number in each frame: a box without a fill, as x and y of its corners."""
+    line = r"M ([\d.]+) ([\d.]+) \nL ([\d.]+) [\d.]+ \nL [\d.]+ ([\d.]+)"
+    frames = re.findall(rf'd="{line}[^"]*"[^>]*style="fill: none; stroke: var\(--ink\)', drawing)
+    numbers = re.findall(r'x="([\d.]+)" y="([\d.]+)"[^>]*>(\d\.\d\d)</text>', drawing)
+    for left, one, right, other in (map(float, frame) for frame in frames):
+        low, high = sorted((one, other))
+        (inside,) = (n for x, y, n in numbers if left < float(x) < right and low < float(y) < high)
+        yield inside
+
+
+def test_the_cell_most_alike_is_framed(report):
+    """Oracle: the least divergence and the highest CKA of the example's rows."""
+    (likeness,) = find_likenesses(report)
+    assert list(framed(draw_cka(likeness, "cka"))) == ["0.98"] * 4
+    assert list(framed(draw_relations(likeness, "relations"))) == ["0.20"] * 3 + ["0.30"] * 3 + ["0.10"] * 3
+
+
 def opacities(drawing):
     return [float(opacity) for opacity in re.findall(r"fill: var\(--series-1\); opacity: ([\d.]+)", drawing)]
 

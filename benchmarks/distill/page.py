@@ -52,13 +52,13 @@ median over rounds of the ratio within a round, with its 95 % interval by bootst
 def _step(found: Found) -> str:
     rows = []
     for case in found["cases"]:
-        seconds = case["seconds"]
+        seconds, rounds = case["seconds"], len(case["seconds"]["bound"])
         bar = BOUND_BARS.get((case["texts"], case["length"])) if not case["ragged"] and not case["dropout"] else None
         over_bound = ratio(seconds["fused"], seconds["bound"])
         rows.append((
             _case(case), _seconds(seconds["bound"]), _seconds(seconds["fused"]), _interval(over_bound),
-            _verdict(over_bound, bar, len(seconds["bound"]), lower=True), _against(seconds, "dense"), _against(seconds, "step"),
-            len(seconds["bound"]),
+            _verdict(over_bound, bar, rounds, lower=True), _against(seconds, "dense"), _against(seconds, "step"),
+            rounds,
         ))  # fmt: skip
     header = ("batch", "bound, s", "fused, s", "fused / bound", "bar", "dense / bound", "whole step / bound", "rounds")
     return f"""## A step against its bound
@@ -96,15 +96,16 @@ def _peer(found: Found) -> str:
             bar = 3.0 if action == "step" and not case["ragged"] else None
             rows.append((
                 _case(case), what, _seconds(pair[1]), _seconds(pair[0]), _interval(times),
-                _verdict(times, bar, len(pair[0]), lower=False), f"{abs(losses['ours'] - losses['bertdistiller']):.0e}", len(pair[0]),
+                _verdict(times, bar, len(pair[0]), lower=False),
+                f"{abs(losses['ours'] - losses['bertdistiller']):.0e}", len(pair[0]),
             ))  # fmt: skip
     versions = ", ".join(f"{name} {version}" for name, version in sorted(found["peer"].items()))
     header = ("batch", "of", "ours, s", "bertdistiller, s", "times as fast", "bar", "losses differ by", "rounds")
     return f"""## Against bertdistiller
 
-The same weights, batch and loss, in two processes, one of which sleeps while the other works; {versions}
-have an environment of their own. bertdistiller runs both models to their ends, projects the captured states a second time,
-and takes the texts one by one.
+The same weights, batch and loss, in two processes, one of which sleeps while the other works;
+{versions} have an environment of their own. bertdistiller runs both
+models to their ends, projects the captured states a second time, and takes the texts one by one.
 
 {_table(header, rows)}
 

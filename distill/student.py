@@ -20,12 +20,13 @@ from distill.slicing import narrow
 
 
 def load_classifier(directory: Path, labels: Sequence[str], *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model in `directory` with a classification head for `labels`; a head of another size is made anew.
+    """The model in `directory` with a classification head for `labels`; a head for other labels is made anew.
 
     Raises `ModelError` for an architecture without a classifier, and for one whose projections we do not know.
     """
     try:
         config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
+        others = _names_other_labels(config, labels)
         _set_labels(config, labels)
         model = AutoModelForSequenceClassification.from_pretrained(
             directory,
@@ -38,7 +39,7 @@ def load_classifier(directory: Path, labels: Sequence[str], *, trust_remote_code
         raise ModelError(f"cannot load {directory} as a classifier: {' '.join(str(error).split())[:300]}") from None
     architecture_of(model)
     classifier: PreTrainedModel = model
-    return classifier
+    return _with_new_head(classifier) if others else classifier
 
 
 def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -155,6 +156,19 @@ def _global_attention_step(kept: Sequence[int], step: int) -> int:
         f"layer: in this teacher in 0, {step}, {2 * step}, ...",
         f"for example {list(range(len(kept)))}, or {[step * index for index in range(len(kept))]}",
     )
+
+
+def _names_other_labels(config: Any, labels: Sequence[str]) -> bool:
+    """Whether the head was made for other labels of the same number; a size that differs is seen by transformers."""
+    found = [config.id2label.get(index, "") for index in range(len(labels))]
+    named = any(name != f"LABEL_{index}" for index, name in enumerate(found))
+    return config.num_labels == len(labels) and named and found != list(labels)
+
+
+def _with_new_head(model: PreTrainedModel) -> PreTrainedModel:
+    fresh: PreTrainedModel = type(model)(model.config)
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh
 
 
 def _set_labels(config: Any, labels: Sequence[str]) -> None:

@@ -210,7 +210,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tmp_pa
     stage, work = distill_stage(
         "teacher", ModelConfig(**config), data=tmp_path / "data", out=tmp_path / "teacher", models={}
     )
-    with pytest.raises(TrainingError, match="the labels loss is not finite at step [0-9]+ of phase 'labels'"):
+    with pytest.raises(TrainingError, match=r"the labels loss is not finite at step [0-9]+ of phase 'labels'"):
         run_stage(stage, work)
     assert not (tmp_path / "teacher" / "manifest.json").exists()
 

@@ -27,6 +27,7 @@ from distill.config import ModelConfig, Phase
 from distill.phases import written_out
 from distill.schedule import make_optimizer, parts_of, rate_at
 from distill.step import Average
+from distill.student import load_classifier
 from pipeline.__main__ import main
 from pipeline.recipe import load_recipe
 
@@ -335,3 +336,15 @@ def test_a_student_moves_to_another_task(made):
     assert accuracies[-1] > accuracies[0]
     config = json.loads((made / "learnt" / "config.json").read_text())
     assert tuple(config["id2label"].values()) == words
+
+
+def test_a_head_for_other_labels_of_the_same_number_is_made_anew(made):
+    """Oracle: the source's own weights; under other names its head would answer the old question."""
+    train_student(made, student(PHASE), "same-number")
+    kept, renewed = (load_classifier(made / "same-number", labels) for labels in (LABELS, ("rain", "snow", "sun")))
+    before = read_weights(made / "same-number")
+    assert torch.equal(kept.classifier.weight, before["classifier.weight"])
+    assert not torch.equal(renewed.classifier.weight, before["classifier.weight"])
+    encoder = {name: tensor for name, tensor in renewed.state_dict().items() if not name.startswith("classifier.")}
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.items() if name in before)
+    assert tuple(renewed.config.id2label.values()) == ("rain", "snow", "sun")

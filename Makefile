@@ -17,7 +17,7 @@ serve: demo ## serve the demo's student and teacher on http://127.0.0.1:3000
 	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8
 
 test: $(DEV_INSTALLED) ## the fast suite
-	@$(BIN)/python -m pytest -m "not slow"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(DEV_INSTALLED) ## what needs minutes: the whole pipeline, killed and resumed, and the real service
 	@$(BIN)/python -m pytest -m slow

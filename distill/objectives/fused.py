@@ -102,8 +102,8 @@ class _Group:
     keys: Tensor
     """1 at real tokens, 0 at padding."""
     padded: bool
-    squares: list[tuple[Tensor, Tensor]]
-    """Of the longest of each teacher's and student's vectors."""
+    longest: list[tuple[Tensor, Tensor]]
+    """Length of the longest of each teacher's and student's vectors."""
     gradients: list[Tensor]
     """By the divided vectors."""
 
@@ -118,47 +118,51 @@ class _Group:
         theirs, ours = ([_split(x[texts, :length], heads) for x in model] for model in (teacher, student))
         if padded:  # also where padding is not finite
             theirs, ours = ([x.masked_fill(keys == 0, 0.0) for x in model] for model in (theirs, ours))
-        squares = [(_longest_square(x), _longest_square(y)) for x, y in zip(theirs, ours, strict=True)]
+        longest = [(_longest(x), _longest(y)) for x, y in zip(theirs, ours, strict=True)]
         gradients = [torch.zeros_like(x) for x in ours] if wanted else []
-        return cls(theirs, ours, row_weights, keys, padded, squares, gradients)
+        return cls(theirs, ours, row_weights, keys, padded, longest, gradients)
 
     def add(self, pair: Pair) -> Tensor:
         """The loss of one pair; its gradient is added to `gradients`."""
         left, right, factor = pair
-        shifted = not self._bounded(left, right)
-        loss = self.keys.new_zeros(())
-        sums_t, sums_s = (torch.empty_like(self.keys) for _ in range(2))
-        for part, rows, room in _slices(self.student[left]):
-            here, keys, weight = (part, rows), self.keys[part], factor * self.weights[part, rows]
-            query_s, key_s = self.student[left][here], self.student[right][part]
-            scores_t = torch.bmm(self.teacher[left][here], self.teacher[right][part].mT, out=room[0])
-            scores_s = torch.bmm(query_s, key_s.mT, out=room[1])
+        shifted, weights = not self._bounded(left, right), factor * self.weights
+        (query_t, key_t), (query_s, key_s) = ((x[left], x[right].mT) for x in (self.teacher, self.student))
+        products, sums_t, sums_s = list[Tensor](), list[Tensor](), list[Tensor]()
+        for part, rows, room in _slices(query_s):
+            here = part if room.shape[2] == room.shape[3] else (part, rows)
+            keys, weight, queries = self.keys[part], weights[here], query_s[here]
+            scores_t, scores_s, p_t = room.unbind()
+            torch.bmm(query_t[here], key_t[part], out=scores_t)
+            torch.bmm(queries, key_s[part], out=scores_s)
             if shifted:  # by anything that is the same for all keys: it cancels
                 for scores in (scores_t, scores_s):
                     scores.add_((1 - keys.mT) * PADDING_SCORE)
                     scores.sub_(scores.amax(2, keepdim=True))
-            p_t = torch.exp(scores_t, out=room[2])
+            torch.exp(scores_t, out=p_t)
             difference, p_s = scores_t.sub_(scores_s), scores_s.exp_()
             z_t, z_s = (torch.bmm(x, keys) if self.padded else x.sum(2, keepdim=True) for x in (p_t, p_s))
             if self.padded:  # a text without a real token has no sum; its weight is 0
                 z_t, z_s = (z.clamp_min_(torch.finfo(z.dtype).tiny) for z in (z_t, z_s))
-            sums_t[here], sums_s[here] = z_t, z_s
+            sums_t.append(z_t.view(-1))
+            sums_s.append(z_s.view(-1))
             p_t.mul_(weight / z_t)
-            loss += torch.dot(p_t.view(-1), difference.view(-1))
+            products.append(torch.dot(p_t.view(-1), difference.view(-1)))
             if self.gradients:
                 gradient = p_s.mul_(weight / z_s).sub_(p_t)
-                self.gradients[left][here].baddbmm_(gradient, key_s)
-                self.gradients[right][part].baddbmm_(gradient.mT, query_s)
-        return loss + factor * (self.weights * (sums_s.log_() - sums_t.log_())).sum()
+                self.gradients[left][here].baddbmm_(gradient, self.student[right][part])
+                self.gradients[right][part].baddbmm_(gradient.mT, queries)
+        logs = torch.cat(sums_s).log_() - torch.cat(sums_t).log_()  # the rows of all slices, in their order
+        return torch.stack(products).sum() + torch.dot(weights.view(-1), logs)
 
     def _bounded(self, left: int, right: int) -> bool:
         """Whether no score of a real key can exceed the bound: |q| |k| does not (Cauchy-Schwarz)."""
-        longest = zip(self.squares[left], self.squares[right], strict=True)
-        return all(bool(query * key < UNSHIFTED_BOUND**2) for query, key in longest)
+        products = (query * key for query, key in zip(self.longest[left], self.longest[right], strict=True))
+        return all(bool(product < UNSHIFTED_BOUND) for product in products)
 
 
-def _longest_square(vectors: Tensor) -> Tensor:
-    return (vectors.square() @ vectors.new_ones(vectors.shape[2])).amax()
+def _longest(vectors: Tensor) -> Tensor:
+    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=2)
+    return lengths.amax()
 
 
 def _groups(mask: Tensor, heads: int) -> Iterator[tuple[Tensor | slice, int]]:

@@ -2,8 +2,9 @@
 
     python -m benchmarks.learning DIR --out out/learning
 
-DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. Every student sees the same texts
-for the same number of steps; only what it is asked to match differs. Runs are stages: what is done is not done again.
+DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. A few texts of each label keep it;
+the teacher is fine-tuned on these, and shows what it thinks of all the others, unlabelled, as in the papers. Every student
+takes as many steps of as many texts. Runs are stages: what is done is not done again.
 """
 
 import argparse
@@ -22,9 +23,11 @@ from artifact.manifest import Request, seal
 from artifact.progress import say
 from artifact.stage import run_stage
 from benchmarks.learning.page import render
-from distill.config import ModelConfig, Phase
+from distill.config import CorpusConfig, ModelConfig, Phase
 
 TEXTS_PER_LABEL = 20
+TEXTS = "texts.jsonl"
+"""All training texts, without labels."""
 RELATION_STEPS, PREDICTION_STEPS, BATCH = 800, 400, 32
 START = {"kind": "random", "layers": 3, "hidden_size": 384, "heads": 12, "embeddings": "svd"}
 NOISE = {"mask_share": 0.1, "exchange_share": 0.1}
@@ -34,26 +37,42 @@ RELATIONS = {"kind": "relations", "relation_heads": 48}
 
 
 @dataclass(frozen=True)
+class Leg:
+    """Objectives, who teaches them, and for how many steps."""
+
+    objectives: tuple[Mapping[str, Any], ...]
+    teacher: str
+    steps: int
+
+
+@dataclass(frozen=True)
 class Condition:
-    """What a student learns from, leg by leg: the objective, its teacher, the steps."""
+    """What a student learns from, leg by leg."""
 
     name: str
     about: str
-    legs: tuple[tuple[Mapping[str, Any], str, int], ...]
+    legs: tuple[Leg, ...]
 
 
 ALL = RELATION_STEPS + PREDICTION_STEPS
+
+
+def _relations_first(name: str, about: str, relations: Mapping[str, Any], teacher: str = "teacher") -> Condition:
+    return Condition(
+        name, about, (Leg((relations,), teacher, RELATION_STEPS), Leg((LOGITS,), "teacher", PREDICTION_STEPS))
+    )
+
+
 CONDITIONS = (
-    Condition("labels", "labels only", ((LABELS, "teacher", ALL),)),
-    Condition("logits", "logits only", ((LOGITS, "teacher", ALL),)),
-    Condition("minilmv2", "MiniLMv2 (QQ, KK, VV), then logits",
-              ((RELATIONS, "teacher", RELATION_STEPS), (LOGITS, "teacher", PREDICTION_STEPS))),
-    Condition("no-values", "the same without the value relation",
-              ((RELATIONS | {"pairs": {"QQ": 1.0, "KK": 1.0}}, "teacher", RELATION_STEPS),
-               (LOGITS, "teacher", PREDICTION_STEPS))),
-    Condition("random-relations", "relations of a teacher of random weights, then logits",
-              ((RELATIONS, "random", RELATION_STEPS), (LOGITS, "teacher", PREDICTION_STEPS))),
-)  # fmt: skip
+    Condition("labels", "labels only", (Leg((LABELS,), "teacher", ALL),)),
+    Condition("logits", "logits only", (Leg((LOGITS,), "teacher", ALL),)),
+    _relations_first("minilmv2", "MiniLMv2 (QQ, KK, VV), then logits", RELATIONS),
+    Condition("joint", "MiniLMv2 and logits together", (Leg((RELATIONS, LOGITS), "teacher", ALL),)),
+    _relations_first(
+        "no-values", "the first without the value relation", RELATIONS | {"pairs": {"QQ": 1.0, "KK": 1.0}}
+    ),
+    _relations_first("random-relations", "the first, relations of a teacher of random weights", RELATIONS, "random"),
+)
 
 
 def main() -> None:
@@ -102,6 +121,8 @@ def _subset(source: Path, out: Path) -> Path:
             counts[row.label] += 1
             kept.append(row)
     data.mkdir(exist_ok=True)
+    lines = (json.dumps({"text": row.text}, ensure_ascii=False) + "\n" for row in read_split(whole, "train"))
+    (out / TEXTS).write_text("".join(lines), encoding="utf-8")
     splits = {"train": kept, "validation": read_split(whole, "validation"), "test": read_split(whole, "test")}
     made: DatasetInfo = write_dataset(data, info.labels, splits)  # type: ignore[arg-type]  # three of the four splits
     seal(data, kind="dataset", request=Request(stage="data", version=1, config={}, inputs={}), lineage={},
@@ -129,15 +150,18 @@ def _student(condition: Condition, seed: int, data: Path, models: Mapping[str, P
     """Whether each test text was answered rightly, by the student of one condition and seed."""
     known = dict(models)
     start: Mapping[str, Any] = START
-    for index, (objective, teacher, steps) in enumerate(condition.legs):
+    for index, leg in enumerate(condition.legs):
         name = f"{condition.name}-{seed}-{index}"
         known[name] = out / name
+        kinds = {objective["kind"] for objective in leg.objectives}
         phase = Phase.model_validate({
-            "name": "leg", "objectives": [objective], "steps": steps, "batch_size": BATCH, "noise": NOISE,
-            "learning_rate": 1e-3 if objective["kind"] == "relations" else 5e-4, "dropout": 0.1,
+            "name": "leg", "objectives": leg.objectives, "steps": leg.steps, "batch_size": BATCH, "noise": NOISE,
+            "learning_rate": 1e-3 if kinds == {"relations"} else 5e-4, "dropout": 0.1,
+            "corpus": None if "labels" in kinds else "texts",
         })  # fmt: skip
         config = ModelConfig.model_validate({
-            "start": start, "teacher": teacher, "seed": seed, "phases": [phase], "vocabulary": None if index else {},
+            "start": start, "teacher": leg.teacher, "seed": seed, "phases": [phase],
+            "vocabulary": None if index else {},
         })  # fmt: skip
         _make(name, config, data, known)
         start = {"kind": "checkpoint", "source": f"model:{name}"}
@@ -147,7 +171,9 @@ def _student(condition: Condition, seed: int, data: Path, models: Mapping[str, P
 def _make(name: str, config: ModelConfig, data: Path, models: Mapping[str, Path]) -> None:
     from distill.run import distill_stage
 
-    stage, work = distill_stage(name, config, data=data, out=models[name], models=models)
+    texts = {"source": {"kind": "files", "directory": data.parent, "files": [TEXTS]}}
+    corpora = {"texts": CorpusConfig.model_validate(texts)}
+    stage, work = distill_stage(name, config, data=data, out=models[name], models=models, corpora=corpora)
     run_stage(stage, work)
 
 

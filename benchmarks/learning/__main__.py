@@ -2,9 +2,9 @@
 
     python -m benchmarks.learning DIR --out out/learning
 
-DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. A few texts of each label keep it;
-the teacher is fine-tuned on these, and shows what it thinks of all the others, unlabelled, as in the papers. Every student
-takes as many steps of as many texts. Runs are stages: what is done is not done again.
+DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. A few texts of each label keep
+it; the teacher is fine-tuned on these, and shows what it thinks of all the others, unlabelled, as in the papers. Every
+student takes as many steps of as many texts. Runs are stages: what is done is not done again.
 """
 
 import argparse

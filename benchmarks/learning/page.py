@@ -14,7 +14,7 @@ def render(names: Mapping[str, str], correct: Mapping[str, Sequence[np.ndarray]]
     seeds = len(next(iter(correct.values())))
     about_all = (
         f"CLINC150, {setting['texts_per_label']} labelled texts an intent ({setting['train']:,} in all), the other "
-        f"training texts without labels for what the teacher teaches, {setting['test']:,} in-scope test texts. Student: "
+        f"training texts without labels where a teacher teaches, {setting['test']:,} in-scope test texts. Student: "
         "3 layers of 384, 12 heads, random but for its token embeddings (SVD of the teacher's); "
         f"{setting['steps']:,} steps of {setting['batch']} texts for every row, the same noise in the texts. Mean over "
         f"{seeds} seeds; intervals are 95 %, over seeds and test texts drawn anew together, differences paired by text "

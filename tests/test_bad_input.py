@@ -219,7 +219,7 @@ def in_child(work, *arguments) -> str:
     """What `work` returns, in a process of its own, whose limits end with it."""
     context = multiprocessing.get_context("spawn")
     parent, child = context.Pipe()
-    process = context.Process(target=_answer, args=(child, work, arguments))
+    process = context.Process(target=_answer, args=(child, torch.get_num_threads(), work, arguments))
     process.start()
     child.close()
     answer = parent.recv()
@@ -228,8 +228,8 @@ def in_child(work, *arguments) -> str:
     return answer
 
 
-def _answer(pipe, work, arguments) -> None:
-    torch.set_num_threads(1)
+def _answer(pipe, threads, work, arguments) -> None:
+    torch.set_num_threads(threads)  # the same bits need the same number
     pipe.send(work(*arguments))
 
 

@@ -26,7 +26,7 @@ from distill.config_objectives import RelationName
 from distill.objectives.fused import fused_divergence
 
 DENSE_ELEMENTS = 2**15
-"""Scores of one relation up to which the dense form is quicker (`benchmarks/distill`)."""
+"""Scores of one relation up to which the dense form is taken: so few that slices are not worth their Python."""
 
 Shape = tuple[int, int]
 """Hidden size and attention heads of a model."""

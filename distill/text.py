@@ -14,9 +14,9 @@ from artifact.dataset import Example
 from artifact.errors import DataError, ModelError
 from distill.augment import add_noise
 from distill.batch import Batch, InputForm, collate_packed, collate_padded
-from distill.batching import FeedPosition, Plan, Rows, by_texts, planned, seeded, split
+from distill.batching import FeedPosition, Plan, Rows, planned, seeded, split
 
-__all__ = ["Batch", "Encoded", "Texts", "encode", "shuffled_batches", "with_noise"]
+__all__ = ["Batch", "Encoded", "Texts", "encode", "with_noise"]
 
 CHUNK_CHARACTERS = 5_000
 """Characters tokenised as one: a text of a million would take memory, and time by its square in some tokenizers."""
@@ -145,11 +145,6 @@ def with_noise(batch: Batch, tokenizer: Tokenizer, mask_share: float, exchange_s
     ordinary = batch.mask & ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
     noisy = add_noise(ids, ordinary, mask_id=mask_id, mask_share=mask_share, exchange_share=exchange_share)
     return batch.with_token_ids(noisy)
-
-
-def shuffled_batches(lengths: Sequence[int], batch_size: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """`by_texts`, in the order of one epoch of a seed."""
-    return by_texts(lengths, batch_size, seeded(seed, epoch))
 
 
 def _token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:

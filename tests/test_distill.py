@@ -18,12 +18,13 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from artifact.errors import DataError, ModelError, TrainingError
 from artifact.manifest import read_manifest
 from artifact.stage import run_stage
+from distill.batching import by_texts, seeded
 from distill.checkpoint import Position, load_checkpoint, save_checkpoint
 from distill.config import ModelConfig
 from distill.run import distill_stage
 from distill.schedule import freeze_all_but, parts_of, rate_at, set_dropout
 from distill.student import build_start, count_parameters, keep_layers
-from distill.text import Texts, shuffled_batches
+from distill.text import Texts
 
 TEACHER = {
     "start": {"kind": "checkpoint", "source": ""},
@@ -353,10 +354,10 @@ def test_the_rate_rises_and_falls():
 def test_batches_hold_every_text_once_and_follow_the_seed():
     """Oracle: a permutation; the same for the same seed and epoch, another for another."""
     lengths = [3 + i % 11 for i in range(103)]
-    batches = shuffled_batches(lengths, 8, seed=1, epoch=0)
+    batches = by_texts(lengths, 8, seeded(1, 0))
     assert sorted(i for batch in batches for i in batch) == list(range(103))
-    assert batches == shuffled_batches(lengths, 8, seed=1, epoch=0)
-    assert batches != shuffled_batches(lengths, 8, seed=1, epoch=1)
+    assert batches == by_texts(lengths, 8, seeded(1, 0))
+    assert batches != by_texts(lengths, 8, seeded(1, 1))
     padded = sum(len(b) * max(lengths[i] for i in b) for b in batches)
     assert padded < 1.1 * sum(lengths)
 

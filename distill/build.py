@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.dataset import read_info, read_split
-from distill.architectures import depth_of
+from artifact.errors import TrainingError
+from distill.architectures import architecture_of, depth_of, layers_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
@@ -113,8 +114,6 @@ def _models(teacher: PreTrainedModel, student: PreTrainedModel) -> Models:
 
 def _accelerator(config: ModelConfig) -> Accelerator:
     """`TrainingError` where the device cannot compute in the asked precision."""
-    from artifact.errors import TrainingError
-
     precision = {"float32": "no", None: "no"}.get(config.precision, config.precision)
     AcceleratorState._reset_state()  # noqa: SLF001 - it keeps the precision of the first model that a process trains
     try:
@@ -129,8 +128,6 @@ def _accelerator(config: ModelConfig) -> Accelerator:
 
 def _compile(student: PreTrainedModel) -> None:
     """Compile what no hook looks into: the parts of each layer beside the attention's projections."""
-    from distill.architectures import architecture_of, layers_of
-
     row = architecture_of(student)
     hooked = {path.split(".")[0] for path in (row.query, row.key, row.value, row.fused) if path}
     for layer in layers_of(student):

@@ -19,15 +19,11 @@ class Noise(Config):
     """Chance of each token to become a token of another text."""
 
 
-class TextFiles(Config):
-    """Local unlabelled text: JSON lines, Parquet or plain text, `.gz` and `.zst` too, read as a stream."""
+class _Records(Config):
+    """Records, of which one field is the text."""
 
-    kind: Literal["files"]
-    directory: Path = Path()
-    """Folder that the files are relative to: the one thing to override on another machine."""
-    files: tuple[Path, ...] = Field(min_length=1)
     field: str = "text"
-    """Field of a JSON or Parquet record that holds the text."""
+    """Field of a record that holds the text."""
     pair_field: str | None = None
     """Field of the text that answers it, for the objective `ranking`."""
 
@@ -36,7 +32,16 @@ class TextFiles(Config):
         return (self.field,) if self.pair_field is None else (self.field, self.pair_field)
 
 
-class TextHub(Config):
+class TextFiles(_Records):
+    """Local unlabelled text: JSON lines, Parquet or plain text, `.gz` and `.zst` too, read as a stream."""
+
+    kind: Literal["files"]
+    directory: Path = Path()
+    """Folder that the files are relative to: the one thing to override on another machine."""
+    files: tuple[Path, ...] = Field(min_length=1)
+
+
+class TextHub(_Records):
     """Unlabelled text of a data set on the Hugging Face Hub, read as a stream."""
 
     kind: Literal["hub"]
@@ -45,12 +50,6 @@ class TextHub(Config):
     revision: str | None = None
     """Commit, for a result that can be had again."""
     split: str = "train"
-    field: str = "text"
-    pair_field: str | None = None
-
-    def fields(self) -> tuple[str, ...]:
-        """All fields read of a record."""
-        return (self.field,) if self.pair_field is None else (self.field, self.pair_field)
 
 
 class CodeSwitch(Config):

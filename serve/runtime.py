@@ -100,8 +100,8 @@ class Runtime:
             bundle=opened,
             size_bytes=_size_of(graph),
             batch_tokens=batch_tokens,
-            session=_open_session(graph, opened.info, plan.intra_op_threads),
-            tokenizer=_open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
+            session=open_session(graph, opened.info, plan.intra_op_threads),
+            tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
         )
 
     @property
@@ -194,7 +194,11 @@ def pad(encodings: Sequence[Encoding], info: BundleInfo) -> dict[str, Integers]:
     return {name: feed[name] for name in info.inputs}
 
 
-def _open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.InferenceSession:
+def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.InferenceSession:
+    """The graph ready to run, with the options that serving was measured with.
+
+    Raises `ArtifactError` when it does not load, or does not take the inputs that `info` names.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -216,7 +220,8 @@ def _open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.In
     return session
 
 
-def _open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
+    """The tokenizer, cutting at `max_tokens` and never padding; `ArtifactError` when it does not load."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001 - what Rust refuses arrives as a bare Exception

@@ -22,7 +22,8 @@ class Batch:
     """Some texts, ready for the models."""
 
     inputs: dict[str, Tensor]
-    """What the models take: `input_ids`, `attention_mask` and, for some, `token_type_ids`; packed, `position_ids`."""
+    """What every model takes: `input_ids` and `attention_mask`; packed, `position_ids`. No token types: there is one
+    text at a time, whose types are 0 where nobody gives any, and a teacher and its student need not both have types."""
     mask: Bool[Tensor, "batch seq"]
     """Where a text has a token; always one text a row, also when the inputs are packed."""
     labels: Int[Tensor, "batch"]
@@ -64,15 +65,13 @@ class InputForm:
     """What a tokenizer knows about the inputs of its models."""
 
     pad_id: int
-    token_types: bool
-    """Whether the models take `token_type_ids`; they are 0, as there is one text at a time."""
 
     @classmethod
     def of(cls, tokenizer: Tokenizer) -> "InputForm":
         """`ModelError` when the tokenizer cannot pad."""
         if tokenizer.pad_token_id is None:
             raise ModelError("the tokenizer has no padding token", "set pad_token in its tokenizer_config.json")
-        return cls(tokenizer.pad_token_id, "token_type_ids" in tokenizer.model_input_names)
+        return cls(tokenizer.pad_token_id)
 
 
 def collate_padded(texts: Sequence[Int[Tensor, "_"]], labels: Sequence[int], form: InputForm) -> Batch:
@@ -80,8 +79,7 @@ def collate_padded(texts: Sequence[Int[Tensor, "_"]], labels: Sequence[int], for
     mask = _mask_of(texts)
     ids = torch.full(mask.shape, form.pad_id)
     ids[mask] = torch.cat(list(texts)).long()
-    inputs = _inputs(ids, form) | {"attention_mask": mask.long()}
-    return Batch(inputs, mask, torch.tensor(labels))
+    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, torch.tensor(labels))
 
 
 def collate_packed(
@@ -102,7 +100,8 @@ def collate_packed(
     text = torch.zeros_like(ids)
     text[used] = (torch.arange(len(texts)) + 1).unsqueeze(1).expand(mask.shape)[mask]
     number = text.view(height, width)
-    inputs = _inputs(ids.view(height, width), form) | {
+    inputs = {
+        "input_ids": ids.view(height, width),
         "position_ids": position.view(height, width),
         "attention_mask": number.unsqueeze(2) == number.unsqueeze(1),
     }
@@ -132,10 +131,6 @@ def _first_position(model: PreTrainedModel) -> int:
         f"{name} takes no positions or no mask by pairs, so its texts cannot be packed; expected one of {packable}",
         "turn phase.packing off: batch_tokens alone groups texts of like length",
     )
-
-
-def _inputs(ids: Tensor, form: InputForm) -> dict[str, Tensor]:
-    return {"input_ids": ids} | ({"token_type_ids": torch.zeros_like(ids)} if form.token_types else {})
 
 
 def _mask_of(texts: Sequence[Tensor]) -> Bool[Tensor, "batch seq"]:

@@ -14,7 +14,7 @@ from distill.batch import InputForm, collate_packed, collate_padded, first_posit
 from distill.batching import FeedPosition, Plan, by_texts, by_tokens, pack, seeded, split
 from distill.text import Texts, encode
 
-FORM = InputForm(pad_id=1, token_types=True)
+FORM = InputForm(pad_id=1)
 PACKABLE = {
     "bert": (transformers.BertModel, transformers.BertConfig),
     "electra": (transformers.ElectraModel, transformers.ElectraConfig),
@@ -42,8 +42,7 @@ def make_model(name: str):
 
 
 def run(model, batch):
-    inputs = {k: v for k, v in batch.inputs.items() if k != "token_type_ids" or model.config.model_type != "mpnet"}
-    return model(**inputs).last_hidden_state
+    return model(**batch.inputs).last_hidden_state
 
 
 def ragged_lengths(count: int = 4000) -> list[int]:
@@ -71,7 +70,7 @@ def test_a_packed_text_sees_only_itself(name):
 
 def test_what_is_not_packed_is_not_touched():
     """Oracle: identity."""
-    batch = collate_padded(make_texts([2, 5]), [3, 4], InputForm(pad_id=0, token_types=False))
+    batch = collate_padded(make_texts([2, 5]), [3, 4], InputForm(pad_id=0))
     x = torch.randn(2, 5, 3)
     assert batch.unpack(x) is x
     assert batch.token_ids() is batch.inputs["input_ids"]

@@ -135,13 +135,9 @@ def make_distilbert():
 def test_the_divergence_is_the_loss_of_training_between_any_two_layers():
     """Oracle: `relations_loss`, layer by layer over one batch; another architecture, width, depth and head count."""
     teacher, student = make_distilbert(), make_bert(layers=2, hidden=32)
-    readings = [
-        Reading({k: v for k, v in r.teacher.items() if k != "token_type_ids"}, r.student, r.mask)
-        for r in readings_of(TEXTS)
-    ]
-    found = fidelity(teacher, student, readings, relation_heads=8)
+    found = fidelity(teacher, student, readings_of(TEXTS), relation_heads=8)
     (whole,) = readings_of(TEXTS, batch_size=len(TEXTS))
-    theirs = observe(teacher, {k: v for k, v in whole.teacher.items() if k != "token_type_ids"}, Wanted((1, 2, 3)))
+    theirs = observe(teacher, whole.teacher, Wanted((1, 2, 3)))
     ours = observe(student, whole.student, Wanted((1, 2)))
     for name in RELATIONS:
         for s in (1, 2):

@@ -13,13 +13,19 @@ from tensorboardX.proto.event_pb2 import Event
 from tiny_models import (
     LABELS,
     make_examples,
+    make_tokenizer,
     read_log,
     read_weights,
     save_teacher,
     seal_dataset,
     train_student,
 )
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 
 from artifact.dataset import Example
 from artifact.errors import TrainingError
@@ -84,6 +90,30 @@ def assert_same_run(one, other, tolerance=1e-5) -> None:
         torch.testing.assert_close(tensor, theirs[name], atol=tolerance, rtol=0, msg=name)
 
 
+@pytest.mark.parametrize(("teacher", "start"), [("distilbert", "bert"), ("bert", "distilbert")])
+def test_one_of_two_models_may_know_no_token_types(made, tmp_path, teacher, start):
+    """Oracle: the loss at step 0 from transformers' own logits of both models, text by text."""
+    shape = {"dim": 16, "hidden_dim": 32, "n_layers": 2, "n_heads": 2, "num_labels": 3}
+    tokenizer = make_tokenizer()
+    save_teacher(tmp_path / "bert", seed=3)
+    DistilBertForSequenceClassification(DistilBertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(
+        tmp_path / "distilbert"
+    )
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(tmp_path / "distilbert")
+    (tmp_path / "data").symlink_to(made / "data")
+    phase = ALL | {"objectives": [{"kind": "logits"}]}
+    config = student(phase, start={"kind": "checkpoint", "source": str(tmp_path / start)})
+    facts = train_student(tmp_path, config, teacher=teacher, start=start)
+    models = [AutoModelForSequenceClassification.from_pretrained(tmp_path / name) for name in (teacher, start)]
+    expected = 0.0
+    for row in make_examples(9, 2):
+        ids = torch.tensor([tokenizer(row.text)["input_ids"]])
+        theirs, ours = (model.eval()(ids).logits.log_softmax(-1) for model in models)
+        expected += (theirs.exp() * (theirs - ours)).sum().item() / 9
+    assert facts["evaluations"][0]["validation_loss"] == pytest.approx(expected, abs=2e-5)
+
+
 # What must not change the result
 
 
@@ -119,7 +149,7 @@ def test_packed_texts_have_the_losses_and_gradients_of_padded_ones(made, tmp_pat
     run.student.eval()
     for (packed,), _ in itertools.islice(run.texts.steps(run.plan_of(phase), FeedPosition()), 2):
         texts = [ids[mask] for ids, mask in zip(packed.token_ids(), packed.mask, strict=True)]
-        padded = collate_padded(texts, packed.labels.tolist(), InputForm(0, token_types=True))
+        padded = collate_padded(texts, packed.labels.tolist(), InputForm(0))
         assert len(packed.inputs["input_ids"]) < len(padded.inputs["input_ids"]) == len(texts)
         seen = []
         for batch in (packed, padded):

@@ -122,8 +122,9 @@ def random_batch(vocabulary: int, texts: int, length: int, *, ragged: bool = Fal
     lengths = torch.linspace(length / 4 if ragged else length, length, texts).round().long()
     mask = torch.arange(length) < lengths[:, None]
     ids = torch.randint(1, vocabulary, (texts, length), generator=generator).masked_fill(~mask, 0)
-    inputs = {"input_ids": ids, "token_type_ids": torch.zeros_like(ids), "attention_mask": mask.long()}
-    return Batch(inputs, mask, torch.full((texts,), -1)).to(torch.device(device))
+    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, torch.full((texts,), -1)).to(
+        torch.device(device)
+    )
 
 
 def _bert(**shape: int) -> PreTrainedModel:

@@ -9,13 +9,17 @@ from artifact.config import Config
 from distill.config_objectives import Objective
 from distill.config_starts import Checkpoint, Start, Vocabulary
 
+Group = Annotated[tuple[str, ...], Field(min_length=1)]
+"""Parts of a model that learn together."""
+Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Noise(Config):
     """Words masked or exchanged in what teacher and student both read, in half of the texts (`distill/augment.py`)."""
 
-    mask_share: float = Field(default=0.1, ge=0, lt=1)
+    mask_share: Share = 0.1
     """Chance of each token to become the mask token."""
-    exchange_share: float = Field(default=0.1, ge=0, lt=1)
+    exchange_share: Share = 0.1
     """Chance of each token to become a token of another text."""
 
 
@@ -85,9 +89,9 @@ class Phase(Config):
     objectives: tuple[Objective, ...] = Field(min_length=1)
     corpus: str | None = None
     """Name of one of the recipe's `corpora`; left out, the training split of the data set."""
-    unfreeze: tuple[str, ...] = ("all",)
+    unfreeze: Group = ("all",)
     """Parts that learn: `all`, or any of `embeddings`, `layer.N`, `pooler`, `head`."""
-    unfreeze_gradually: tuple[tuple[str, ...], ...] | Literal["top-down"] | None = None
+    unfreeze_gradually: Annotated[tuple[Group, ...], Field(min_length=1)] | Literal["top-down"] | None = None
     """The phase is gone through once for each group of parts, which learns together with those before it;
     `top-down` is head, pooler, last layer, ..., first layer, embeddings (XtremeDistil). Overrides `unfreeze`."""
     epochs: float | None = Field(default=None, gt=0)
@@ -100,9 +104,9 @@ class Phase(Config):
     """Peak, after warm-up."""
     schedule: Literal["linear", "cosine", "constant"] | None = None
     """How the rate falls after the warm-up; left out, `linear`, to zero."""
-    warmup_share: float = Field(default=0.1, ge=0, lt=1)
+    warmup_share: Share = 0.1
     """Share of the steps in which the rate rises linearly."""
-    betas: tuple[float, float] | None = None
+    betas: tuple[Share, Share] | None = None
     """AdamW's; left out, 0.9 and 0.999."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per step."""

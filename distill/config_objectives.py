@@ -33,7 +33,9 @@ class Relations(_Layered):
     """Self-attention relations of one teacher layer, matched by the student's last layer (MiniLM, MiniLMv2)."""
 
     kind: Literal["relations"]
-    pairs: dict[RelationName, float] = {"QQ": 1.0, "KK": 1.0, "VV": 1.0}
+    pairs: dict[RelationName, Annotated[float, Field(gt=0)]] = Field(
+        default={"QQ": 1.0, "KK": 1.0, "VV": 1.0}, min_length=1
+    )
     """Relation to weight. MiniLMv2: QQ, KK, VV. MiniLM: QK, VV."""
     relation_heads: int | None = Field(default=None, gt=0)
     """A_r, into which the concatenated vectors are split (MiniLMv2); left out, the models' own heads (MiniLM)."""

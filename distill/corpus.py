@@ -104,14 +104,18 @@ def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def decode(line: bytes, place: str) -> str:
-    """`line` without its end; `DataError` when it is not UTF-8."""
+    """`line` without its end; `DataError` when it is not UTF-8, as UTF-16 may seem to be but for its NULs."""
+    nul = line.find(b"\0")
+    encoding = "WINDOWS-1252" if nul < 0 else "UTF-16"
+    hint = f"convert the file, for instance with `iconv -f {encoding} -t UTF-8`"
     try:
-        return line.decode("utf-8").rstrip("\r\n")
+        text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{place} is not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}",
-            "convert the file, for instance with `iconv -f WINDOWS-1252 -t UTF-8`",
-        ) from None
+        fault = f"{place} is not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}"
+        raise DataError(fault, hint) from None
+    if nul >= 0:
+        raise DataError(f"{place} holds a NUL at column {nul + 1}, which is no text", hint)
+    return text.rstrip("\r\n")
 
 
 def parse_object(line: bytes, place: str) -> dict[str, Any]:

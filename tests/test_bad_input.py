@@ -10,6 +10,7 @@ import torch
 from tiny_models import make_tokenizer, read_weights, save_teacher, seal_dataset, train_student
 from transformers import CanineTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
+from artifact.config import parse_config
 from artifact.dataset import Example
 from artifact.errors import ConfigError, DataError, ModelError, TrainingError
 from distill import step
@@ -99,6 +100,42 @@ def test_a_corpus_nobody_named_is_found_in_the_recipe():
     source = {"kind": "files", "train": "a.jsonl", "validation": "b.jsonl", "test": "c.jsonl"}
     with pytest.raises(ValueError, match=r"models\.student reads text, which corpora does not name"):
         Recipe(name="x", data={"source": source}, models=models, candidate="student/int8")
+
+
+def test_text_of_another_encoding_says_how_to_convert_it(made):
+    """Oracle: the message; plain Latin in UTF-16 without a mark is valid UTF-8, with NULs."""
+    for encoding, word, fault, hint in (
+        ("utf-16", "light", "is not UTF-8: byte 0xff at column 1", "-f UTF-16 -t"),
+        ("utf-16-le", "light", "holds a NUL at column 2", "-f UTF-16 -t"),
+        ("latin-1", "café", "is not UTF-8: byte 0xe9 at column 4", "-f WINDOWS-1252 -t"),
+    ):
+        text = corpus(made, "")
+        (made / "corpus.txt").write_bytes(f"{word}\njazz\n".encode(encoding))
+        with pytest.raises(DataError, match=rf"corpus\.txt, line 1 {fault}(.|\n)*{hint} UTF-8") as said:
+            train_student(made, student(CORPUS), encoding, corpora=text)
+        assert len(str(said.value).splitlines()) == 2
+
+
+# Recipes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objectives": [{"kind": "relations", "pairs": {}}]}, r"relations\.pairs: .* at least 1 item"),
+        ({"objectives": [{"kind": "relations", "pairs": {"QQ": -1}}]}, r"pairs\.QQ: .* greater than 0"),
+        ({"objectives": [{"kind": "relations", "pairs": {"QX": 1}}]}, "'QQ', 'QK', 'QV', 'KQ', 'KK', 'KV'"),
+        ({"unfreeze": []}, "unfreeze: .* at least 1 item"),
+        ({"unfreeze_gradually": []}, "unfreeze_gradually.* at least 1 item"),
+        ({"unfreeze_gradually": [["head"], []]}, "unfreeze_gradually.* at least 1 item"),
+        ({"betas": [0.9, 1.0]}, r"betas\.1: .* less than 1"),
+    ],
+)
+def test_a_phase_that_says_nothing_sensible(change, message):
+    """Oracle: the message a user reads."""
+    given = {"start": {"kind": "layers", "layers": [0]}, "teacher": "teacher", "phases": [PHASE | change]}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(ModelConfig, given, where="model.yaml")
 
 
 # Models

@@ -56,6 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = _recipe_command(commands, "run", "everything, each stage skipped when fresh; ends with the gate's verdict")
     run.set_defaults(action=_run)
+    _recipe_command(
+        commands, "plan", "before any training: what student shapes cost on this machine, and which fit the budget"
+    ).set_defaults(action=_run, command="plan")
     for stage, text in STAGES.items():
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
     _add_judging(commands)

@@ -8,9 +8,10 @@ from pathlib import Path
 import yaml
 
 from artifact.progress import console, say
+from pipeline.plan import make_plan, plan_steps
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.runner import plan_lines, run_steps
-from pipeline.stages import bundle_paths, steps_of
+from pipeline.stages import Step, bundle_paths, steps_of
 from pipeline.team import check_command
 
 
@@ -19,21 +20,31 @@ def run_recipe(path: Path, overrides: Sequence[str], command: str, *, out: Path 
     check_command(command)
     recipe = load_recipe(path, overrides)
     root = out or Path("out") / recipe.name
-    steps = steps_of(recipe, root)
-    if command != "run":
-        # Data is no command of its own: training, which first reads it, makes it.
-        wanted = ("data", "distill") if command == "distill" else (command,)
-        steps = [step for step in steps if step.command in wanted]
+    steps = _steps(recipe, root, command)
     if plan:
         sys.stdout.write(yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
         sys.stdout.write("\n" + "".join(f"# {line}\n" for line in plan_lines(steps)))
         return 0
     if command == "run":
         return _run_all(recipe, root, force=force)
+    if command == "plan":
+        sys.stdout.write(json.dumps(make_plan(recipe, root, force=force)) + "\n")
+        return 0
     manifests = run_steps(steps, force=force)
     if command in ("evaluate", "bench"):
         sys.stdout.write(json.dumps(manifests[-1].facts) + "\n")
     return 0
+
+
+def _steps(recipe: Recipe, root: Path, command: str) -> list[Step]:
+    if command == "plan":
+        return plan_steps(recipe, root)
+    steps = steps_of(recipe, root)
+    if command == "run":
+        return steps
+    # Data is no command of its own: training, which first reads it, makes it.
+    wanted = ("data", "distill") if command == "distill" else (command,)
+    return [step for step in steps if step.command in wanted]
 
 
 def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:

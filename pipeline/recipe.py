@@ -10,6 +10,7 @@ from artifact.config import Config, load_config
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from export.config import ExportConfig, Precision
+from pipeline.plan_config import Budget, PlanConfig
 
 
 class Generator(Config):
@@ -109,6 +110,10 @@ class Recipe(Config):
     candidate: str
     """Row that the gate judges and the service answers with by default, such as `student/int8`."""
     gates: dict[str, Gate] = {}
+    plan: PlanConfig = PlanConfig()
+    """Shapes that `understudy plan` measures before any training."""
+    budget: Budget = Budget()
+    """What the student may cost, for `understudy plan`."""
 
     @model_validator(mode="after")
     def _check_names(self) -> "Recipe":

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from artifact.stage import Stage
 from pipeline.recipe import Recipe
 
-Command = Literal["data", "distill", "export", "evaluate", "bench", "report", "package"]
+Command = Literal["data", "distill", "export", "evaluate", "bench", "report", "package", "plan"]
 Work = Callable[[Path], Mapping[str, Any]]
 
 

@@ -1,0 +1,218 @@
+"""The stage behind `understudy plan`: build every candidate, weigh it, and let all take turns on the recipe's texts."""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from artifact.dataset import read_info, read_split
+from artifact.digest import hash_file, hash_json
+from artifact.errors import BenchError, ModelError
+from artifact.manifest import write_json
+from artifact.progress import say
+from artifact.stage import Stage, Work
+from distill.config_starts import Checkpoint
+from distill.sources import locate
+from export.config import InstructionSet
+from export.instruction_set import resolve_target
+from pipeline.bench import QUIET_LOAD, make_workload
+from pipeline.machine import fingerprint, load_average
+from pipeline.plan_config import PlanConfig
+from pipeline.plan_engine import Opening, measure_memory, staying, take_turn
+from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
+from pipeline.plan_shapes import candidates
+from pipeline.processes import own_processes, work_all
+from pipeline.recipe import BenchConfig, Recipe
+from pipeline.results import SpeedRow
+from serve.measure_plan import Round, Workload, take_turns
+from serve.runtime import open_tokenizer
+from serve.threads import available_cores
+
+VERSION = 1
+FILE = "candidates.json"
+TOKENIZER = "tokenizer.json"
+
+
+class CandidatesRequest(PlanConfig):
+    """What is measured of which shapes, and on which machine: numbers of another one are not this plan's."""
+
+    threads: int
+    max_tokens: int
+    opset: int
+    target: InstructionSet
+    processor: str
+    cores: int
+
+
+def candidates_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
+    """The stage that measures the candidates of `recipe` below its output folder, and its work.
+
+    Raises `ModelError` when the teacher is not there or has no `tokenizer.json`.
+    """
+    source = teacher_source(recipe)
+    directory = locate(source)
+    machine = fingerprint()
+    config = CandidatesRequest(
+        **recipe.plan.model_dump() | {"threads": recipe.plan.threads or recipe.bench.threads},
+        max_tokens=recipe.models[recipe.candidate.partition("/")[0]].max_tokens,
+        opset=recipe.export.opset,
+        target=resolve_target(recipe.export.target),
+        processor=str(machine.get("processor", machine["architecture"])),
+        cores=machine["usable_cores"],
+    )
+    stage = Stage(
+        name="plan", version=VERSION, kind="candidates", out=root / "candidates", config=config,
+        inputs={"data": root / "data"}, digests={"teacher": _digest(directory, source)},
+    )  # fmt: skip
+    return stage, lambda out: run_candidates(config, directory, root / "data", out, source=source)
+
+
+def teacher_source(recipe: Recipe) -> str:
+    """The pretrained model that the recipe begins with: the first model's start, since nothing stands above it."""
+    start = next(iter(recipe.models.values())).start
+    if not isinstance(start, Checkpoint):
+        raise ModelError(f"the first model starts from {start.kind!r}, expected a checkpoint to derive shapes from")
+    return start.source
+
+
+def run_candidates(
+    config: CandidatesRequest, teacher: Path, data: Path, out: Path, *, source: str
+) -> Mapping[str, Any]:
+    """Write `candidates.json` to `out`; returns how many were measured and how long each part took.
+
+    Raises `BenchError` for more threads than cores or a process that died, `ConfigError` for a shape that the teacher
+    rules out, `ExportError` for an architecture that is not exported.
+    """
+    from pipeline.plan_build import read_teacher
+
+    load_before = _check_machine(config.threads)
+    workload = make_plan_workload(config, [example.text for example in read_split(data, "test")])
+    about = read_teacher(teacher, source)
+    shapes = candidates(config, about)
+    seconds: dict[str, float] = {}
+    with tempfile.TemporaryDirectory(dir=out, prefix="graphs-") as folder:
+        with _timed(seconds, "export"):
+            labels = read_info(data).labels
+            parameters, openings = _build_all(shapes, config, about, teacher=teacher, labels=labels, folder=folder)
+        with _timed(seconds, "memory"):
+            peaks = weigh_all(openings, workload)
+        with _timed(seconds, "speed"):
+            rounds = race_all(openings, workload)
+        rows = {name: _row(opening, rounds[name], peaks[name]) for name, opening in openings.items()}
+    texts = _describe_texts(workload.texts, teacher / TOKENIZER, config.max_tokens)
+    measurements = Measurements(
+        machine=fingerprint(), threads=config.threads, target=config.target, teacher=about, texts=texts,
+        candidates=shapes, parameters=parameters, rows=rows,
+    )  # fmt: skip
+    write_json(out / FILE, measurements.model_dump(mode="json"))
+    load = {"before": load_before, "after": load_average()}
+    return {"candidates": len(shapes), "rows": len(rows), "seconds": seconds, "load_average": load}
+
+
+def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
+    """The texts of a plan and their rounds, one batch in each; `DataError` when there is no text."""
+    shared = BenchConfig.model_fields.keys() & PlanConfig.model_fields.keys() - {"threads"}
+    return replace(make_workload(BenchConfig(**config.model_dump(include=shared)), texts), batches_per_round=1)
+
+
+def weigh_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, int]:
+    """Peak resident bytes of each opening, alone in a process that takes one turn.
+
+    As many at a time as there are cores: memory, unlike time, does not depend on who else is at work.
+    """
+    peaks = work_all(
+        partial(measure_memory, task=workload.task(0)), list(openings.values()),
+        processes=available_cores(), description="weigh candidates", lives=1,
+    )  # fmt: skip
+    return dict(zip(openings, peaks, strict=True))
+
+
+def race_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, tuple[Round, ...]]:
+    """Every round of each opening: all in one process, one at a time, in random order in every round."""
+    stays = staying({name: opening.size_bytes for name, opening in openings.items()})
+    with own_processes(1) as pool:
+        return take_turns(
+            list(openings),
+            workload,
+            lambda name, task: pool.submit(take_turn, openings[name], task, stays=name in stays).result(),
+            lambda _name, _round: None,  # nothing to go on from: a plan that was cut short begins anew
+            "measure candidates",
+        )
+
+
+def _build_all(
+    shapes: Sequence[Candidate], config: CandidatesRequest, about: Teacher, *,
+    teacher: Path, labels: Sequence[str], folder: str,
+) -> tuple[dict[str, dict[str, int]], dict[str, Opening]]:  # fmt: skip
+    """Parameters of each candidate, and how to open each of its graphs, by row."""
+    from pipeline.plan_build import Job, build
+
+    jobs = [
+        Job(
+            candidate=shape, teacher=teacher, teacher_pieces=about.pieces, labels=labels,
+            max_tokens=config.max_tokens, precisions=config.precisions, target=config.target, opset=config.opset,
+            threads=config.threads, folder=Path(folder) / shape.name,
+        )
+        for shape in shapes
+    ]  # fmt: skip
+    built = dict(
+        zip(
+            (shape.name for shape in shapes),
+            work_all(build, jobs, processes=available_cores(), description="export random candidates"),
+            strict=True,
+        )
+    )
+    openings = {
+        f"{name}/{precision}": opening for name, each in built.items() for precision, opening in each.openings.items()
+    }
+    return {name: each.parameters for name, each in built.items()}, openings
+
+
+def _check_machine(threads: int) -> float:
+    """The load average before we began; tells a person when it is high. `BenchError` for more threads than cores."""
+    cores, load = available_cores(), load_average()
+    if threads > cores:
+        raise BenchError(f"plan.threads is {threads}, but this process may use {cores} cores", "set plan.threads")
+    if load > QUIET_LOAD * cores:
+        say(f"  the machine is busy (load {load} before we began): milliseconds will be those of a busy machine")
+    return load
+
+
+def _row(opening: Opening, rounds: tuple[Round, ...], peak: int) -> SpeedRow:
+    return SpeedRow(
+        single_ms=tuple(turn.single_ms for turn in rounds),
+        batch_texts_per_second=tuple(turn.texts_per_second for turn in rounds),
+        size_bytes=opening.size_bytes,
+        peak_memory_bytes=peak,
+        threads=opening.threads,
+    )
+
+
+def _describe_texts(texts: Sequence[str], tokenizer: Path, max_tokens: int) -> Texts:
+    lengths = [len(encoding) for encoding in open_tokenizer(tokenizer, max_tokens).encode_batch(list(texts))]
+    return Texts(
+        count=len(lengths),
+        max_tokens=max_tokens,
+        median_tokens=float(np.median(lengths)),
+        longest_tokens=max(lengths),
+    )
+
+
+def _digest(directory: Path, source: str) -> str:
+    """Of all that is read of the teacher: its weights play no part."""
+    if not (directory / TOKENIZER).is_file():
+        raise ModelError(f"{source} has no {TOKENIZER}", "save it with a fast tokenizer")
+    return hash_json({name: hash_file(directory / name) for name in ("config.json", TOKENIZER)})
+
+
+@contextlib.contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    yield
+    seconds[part] = round(time.perf_counter() - begun, 1)

@@ -9,9 +9,17 @@ from typing import Any
 from artifact.manifest import write_json
 from export.config import Precision
 from export.graph import input_names
+from export.pooling import pooling_config
 from export.source import Source
 
-FILES: dict[Precision, str] = {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}
+FILES: dict[Precision, str] = {
+    "float32": "onnx/model.onnx",
+    "int8": "onnx/model_quantized.onnx",
+    "int8-static": "onnx/model_int8.onnx",
+    "int8-blocks": "onnx/model_int8_blocks.onnx",
+    "int4-blocks": "onnx/model_q4.onnx",
+    "float16": "onnx/model_fp16.onnx",
+}
 """Where each precision lies; the names are those that optimum and transformers.js look for."""
 
 _COPIED = (
@@ -21,21 +29,21 @@ _COPIED = (
 
 _CARD = """\
 ---
-pipeline_tag: text-classification
-library_name: optimum
+pipeline_tag: {pipeline_tag}
+library_name: {library}
 tags: [onnx, {model_type}]
 ---
 # {name}
 
-A {model_type} encoder that tells {labels} labels apart, in at most {max_tokens} tokens. Each graph answers with
-`logits` and with `sentence_embedding` ({hidden} numbers, mean-pooled, at unit length).
+A {model_type} encoder for {task}: {layers} layers of {hidden}, at most {max_tokens} tokens. Each graph answers with
+{outputs}.
 
 {graphs}
 
 ```python
-from optimum.onnxruntime import ORTModelForSequenceClassification
+from optimum.onnxruntime import {opener}
 
-model = ORTModelForSequenceClassification.from_pretrained("PATH")  # or file_name="model_quantized.onnx"
+model = {opener}.from_pretrained("PATH")  # or file_name="{other}"
 ```
 
 What was measured (parity with the source model, fused nodes, sizes) stands in `manifest.json` under `facts`.
@@ -51,23 +59,43 @@ def write_bundle(out: Path, source: Source, *, name: str, precisions: Sequence[P
     settings = _read(source.directory / "tokenizer_config.json")
     write_json(out / "tokenizer_config.json", settings | {"model_max_length": source.max_tokens})
     write_json(out / "understudy.json", describe(source, name=name, precisions=precisions))
+    if source.task.name == "embedding":
+        _write_sentence_transformers(out, source)
     (out / "README.md").write_text(_card(source, name=name, precisions=precisions), encoding="utf-8")
 
 
 def describe(source: Source, *, name: str, precisions: Sequence[Precision]) -> dict[str, Any]:
     """What `understudy.json` says: all that serving must know beside the graph and the tokenizer."""
-    return {
+    about = {
         "schema_version": 1,
         "name": name,
-        "task": "classification",
+        "task": source.task.name,
         "labels": list(source.labels),
         "max_tokens": source.max_tokens,
         "precisions": {precision: FILES[precision] for precision in precisions},
-        "outputs": {"logits": ["batch", "labels"], "sentence_embedding": ["batch", "hidden"]},
+        "outputs": {name: list(axes) for name, axes in source.task.outputs.items()},
+        "pooling": {"mode": source.pooling.mode, "normalize": source.pooling.normalize},
         "embedding_size": source.architecture.hidden,
         "padding": {"id": source.pad_id, "token_type_id": 0, "side": "right"},
         "inputs": list(input_names(source)),
     }
+    return about if source.problem is None else about | {"problem": source.problem}
+
+
+def _write_sentence_transformers(out: Path, source: Source) -> None:
+    """What makes `SentenceTransformer(DIR, backend="onnx")` open the bundle: its three modules and their settings."""
+    modules = [("", "models.Transformer"), ("1_Pooling", "models.Pooling")]
+    modules += [("2_Normalize", "models.Normalize")] if source.pooling.normalize else []
+    write_json(
+        out / "modules.json",
+        [
+            {"idx": index, "name": str(index), "path": path, "type": f"sentence_transformers.{kind}"}
+            for index, (path, kind) in enumerate(modules)
+        ],
+    )
+    (out / "1_Pooling").mkdir(exist_ok=True)
+    write_json(out / "1_Pooling" / "config.json", pooling_config(source.pooling, source.architecture.hidden))
+    write_json(out / "sentence_bert_config.json", {"max_seq_length": source.max_tokens, "do_lower_case": False})
 
 
 def _plain_tokenizer(tokenizer: dict[str, Any]) -> dict[str, Any]:
@@ -76,13 +104,21 @@ def _plain_tokenizer(tokenizer: dict[str, Any]) -> dict[str, Any]:
 
 
 def _card(source: Source, *, name: str, precisions: Sequence[Precision]) -> str:
+    task, shape = source.task, source.architecture
+    *others, last = (f"`{output}` ({' x '.join(axes)})" for output, axes in task.outputs.items())
     return _CARD.format(
         name=name,
-        model_type=source.architecture.model_type,
-        labels=len(source.labels),
+        task=task.name,
+        pipeline_tag=task.pipeline_tag,
+        library="sentence-transformers" if task.name == "embedding" else "optimum",
+        opener=task.opener,
+        model_type=shape.model_type,
+        layers=shape.layers,
+        hidden=shape.hidden,
         max_tokens=source.max_tokens,
-        hidden=source.architecture.hidden,
+        outputs=" and ".join([", ".join(others), last]),
         graphs="\n".join(f"* `{FILES[precision]}`: {precision}" for precision in precisions),
+        other=FILES[precisions[-1]],
     )
 
 

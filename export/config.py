@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from artifact.config import Config
 
-Precision = Literal["float32", "int8"]
+Precision = Literal["float32", "int8", "int8-static", "int8-blocks", "int4-blocks", "float16"]
 InstructionSet = Literal["avx2", "avx512", "vnni", "arm64", "arm64_dotprod"]
 Target = Literal["host", InstructionSet]
 
@@ -16,14 +16,24 @@ class Parity(Config):
 
     batch_sizes: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 2, 7, 32), min_length=1)
     """Texts in one run."""
-    lengths: tuple[Annotated[int, Field(ge=2)], ...] = (2, 3, 15, 16, 17)
+    lengths: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 15, 16, 17, 128)
     """Tokens, special ones included; the model's `max_tokens` is always added, and longer ones are left out."""
-    max_cell_tokens: int = Field(default=2048, ge=1)
+    max_cell_tokens: int = Field(default=16384, ge=1)
     """Padded tokens (texts x length) above which a cell is left out; the smallest batch is never left out."""
     float32_max_abs_error: float = Field(default=1e-4, gt=0)
-    """Largest difference of any logit or embedding component, float32 graph against PyTorch."""
+    """Largest difference of any output's component, float32 graph against PyTorch, and of a text alone against itself
+    in a padded batch."""
+    float16_min_cosine: float = Field(default=0.999, gt=0, le=1)
+    """Smallest cosine between the graph's and PyTorch's embedding, over the grid."""
     int8_min_cosine: float = Field(default=0.90, gt=0, le=1)
-    """Smallest cosine between the int8 graph's and PyTorch's embedding, over the grid."""
+    """The same for every graph of eight-bit weights."""
+    int4_min_cosine: float = Field(default=0.80, gt=0, le=1)
+    """The same for a graph of four-bit weights."""
+
+    def min_cosine(self, precision: Precision) -> float | None:
+        """The bound of `precision`; none for float32, which is held to its largest error."""
+        bounds = {"float32": None, "float16": self.float16_min_cosine, "int4-blocks": self.int4_min_cosine}
+        return bounds.get(precision, self.int8_min_cosine)
 
 
 class ExportConfig(Config):

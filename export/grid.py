@@ -79,15 +79,19 @@ def fill_cells(cells: Sequence[Cell], vocabulary: Vocabulary) -> Iterator[tuple[
 
 
 def fill(cell: Cell, vocabulary: Vocabulary, random: np.random.Generator) -> Inputs:
-    """Random texts for `cell`: the first as long as the cell, the others of any length from two tokens up."""
+    """Random texts for `cell`: the first as long as the cell, the others of any length from two tokens up.
+
+    A text of one or two tokens is what remains of its frame: the first special token, then the last.
+    """
     ids = np.full((cell.batch, cell.length), vocabulary.pad_id, dtype=np.int64)
     mask = np.zeros_like(ids)
     types = np.zeros_like(ids)
-    lengths = [cell.length, *random.integers(2, cell.length + 1, size=cell.batch - 1).tolist()]
+    shortest = min(2, cell.length)
+    lengths = [cell.length, *random.integers(shortest, cell.length + 1, size=cell.batch - 1).tolist()]
     for row, length in enumerate(lengths):
         place = slice(0, length) if cell.side == "right" else slice(cell.length - length, cell.length)
-        words = random.choice(vocabulary.words, size=length - len(vocabulary.first) - len(vocabulary.last))
-        ids[row, place] = [*vocabulary.first, *words, *vocabulary.last]
+        count = max(0, length - len(vocabulary.first) - len(vocabulary.last))
+        ids[row, place] = [*vocabulary.first, *random.choice(vocabulary.words, size=count), *vocabulary.last][:length]
         mask[row, place] = 1
         if cell.types == "mixed":
             types[row, place] = random.integers(0, 2, size=length)

@@ -1,20 +1,27 @@
 """Parity: every graph against the model it was made from, over a grid of batches; a miss leaves no bundle."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from onnxruntime import InferenceSession
 
 from artifact.errors import ParityError
+from export.answers import (
+    VECTOR,
+    Answer,
+    Ask,
+    ask_onnx,
+    ask_torch,
+    cosines,
+    max_abs_difference,
+    one_torch_thread,
+    real,
+    row_of,
+)
 from export.config import Parity, Precision
-from export.graph import OUTPUTS, ClassifierWithEmbedding
 from export.grid import (
     Cell,
     Inputs,
@@ -29,16 +36,6 @@ from export.grid import (
 )
 from export.session import open_session
 from export.source import Source
-
-
-class Answer(NamedTuple):
-    """What a model or graph says to one batch."""
-
-    logits: Float[np.ndarray, "batch labels"]
-    embedding: Float[np.ndarray, "batch hidden"]
-
-
-Ask = Callable[[Inputs], Answer]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,17 +78,16 @@ def _prove(source: Source, graphs: Mapping[Precision, Path], parity: Parity) -> 
 
 
 def compare(cell: Cell, inputs: Inputs, expected: Answer, ask: Ask) -> Comparison:
-    """`ask`'s answer to one batch beside the `expected` one."""
-    found = ask(inputs)
+    """`ask`'s answer to one batch beside the `expected` one, at the places that hold a token."""
+    found, kept = ask(inputs), inputs["attention_mask"].astype(bool)
     padding_shift = None
     if cell.batch > 1:
         row = most_padded_row(inputs)
-        shared = Answer(found.logits[row : row + 1], found.embedding[row : row + 1])
-        padding_shift = max_abs_difference(ask(alone(inputs, row)), shared)
+        padding_shift = max_abs_difference(ask(alone(inputs, row)), row_of(found, row, kept))
     return Comparison(
         cell=cell,
-        max_abs_error=max_abs_difference(found, expected),
-        min_cosine=float(cosines(found.embedding, expected.embedding).min()),
+        max_abs_error=max_abs_difference(real(found, kept), real(expected, kept)),
+        min_cosine=float(cosines(found[VECTOR], expected[VECTOR]).min()),
         padding_shift=padding_shift,
     )
 
@@ -101,13 +97,26 @@ def check(precision: Precision, comparisons: list[Comparison], parity: Parity) -
     least, most = worst(comparisons, "min_cosine"), worst(comparisons, "max_abs_error")
     if not math.isfinite(most.max_abs_error):
         raise ParityError(f"the {precision} graph answers with NaN or infinity\n  in {most.cell}")
-    if precision == "float32" and most.max_abs_error > parity.float32_max_abs_error:
-        bound = f"differs from its source by {most.max_abs_error:.3g}, more than {parity.float32_max_abs_error:g}"
-        raise ParityError(f"the float32 graph {bound}\n  in {most.cell}", "the export is wrong: no bundle was sealed")
-    if precision == "int8" and least.min_cosine < parity.int8_min_cosine:
-        bound = f"has cosine {least.min_cosine:.4f} to its source, less than {parity.int8_min_cosine:g}"
-        hint = "leave int8 out of precisions, or lower parity.int8_min_cosine if the task's quality allows it"
-        raise ParityError(f"the int8 graph {bound}\n  in {least.cell}", hint)
+    bound = parity.min_cosine(precision)
+    if bound is None:
+        _check_exact(precision, comparisons, parity.float32_max_abs_error)
+    elif least.min_cosine < bound:
+        found = f"has cosine {least.min_cosine:.4f} to its source, less than {bound:g}"
+        field = f"parity.{precision.partition('-')[0]}_min_cosine"
+        hint = f"leave {precision} out of precisions, or lower {field} if the task's quality allows it"
+        raise ParityError(f"the {precision} graph {found}\n  in {least.cell}", hint)
+
+
+def _check_exact(precision: Precision, comparisons: list[Comparison], bound: float) -> None:
+    most = worst(comparisons, "max_abs_error")
+    hint = "the export is wrong: no bundle was sealed"
+    if most.max_abs_error > bound:
+        found = f"differs from its source by {most.max_abs_error:.3g}, more than {bound:g}"
+        raise ParityError(f"the {precision} graph {found}\n  in {most.cell}", hint)
+    shared = [found for found in comparisons if found.padding_shift is not None]
+    if shared and (shifted := worst(shared, "padding_shift")).padding_shift > bound:  # type: ignore[operator]  # not None
+        found = f"answers a text otherwise when it is padded, by {shifted.padding_shift:.3g}, more than {bound:g}"
+        raise ParityError(f"the {precision} graph {found}\n  in {shifted.cell}", hint)
 
 
 def worst(comparisons: list[Comparison], measure: str) -> Comparison:
@@ -150,7 +159,7 @@ def describe_grid(cells: list[Cell], shift: float) -> dict[str, Any]:
 
 
 def left_padding_shift(source: Source) -> float:
-    """How far the source's own answer to a text moves when it is padded on the left, over logits and embedding.
+    """How far the source's own answer to a text moves when it is padded on the left, over all outputs.
 
     Measured, not looked up: absolute positions move it, rotary and relative ones do not, and a head that reads the
     first place of the batch, as most do, finds padding there whatever the positions.
@@ -158,8 +167,7 @@ def left_padding_shift(source: Source) -> float:
     vocabulary, ask, random = vocabulary_of(source), ask_torch(source), np.random.default_rng(0)
     inputs = fill(Cell(batch=8, length=min(16, source.max_tokens), side="left"), vocabulary, random)
     row = most_padded_row(inputs)
-    shared = ask(inputs)
-    padded = Answer(shared.logits[row : row + 1], shared.embedding[row : row + 1])
+    padded = row_of(ask(inputs), row, inputs["attention_mask"].astype(bool))
     return max_abs_difference(ask(alone(inputs, row)), padded)
 
 
@@ -167,49 +175,3 @@ def token_types_of(source: Source) -> tuple[TokenTypes, ...]:
     """Token types worth comparing: `mixed` only where the model was built with more than one."""
     several = "token_type_ids" in vocabulary_of(source).names and source.model.config.type_vocab_size > 1
     return ("zero", "mixed") if several else ("zero",)
-
-
-def ask_torch(source: Source) -> Ask:
-    """The source model, as something to ask."""
-    model = ClassifierWithEmbedding(source.model)
-
-    def ask(inputs: Inputs) -> Answer:
-        with torch.inference_mode():
-            answer = model(**{name: torch.from_numpy(values) for name, values in inputs.items()})
-        return Answer(answer["logits"].numpy(), answer["sentence_embedding"].numpy())
-
-    return ask
-
-
-@contextlib.contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """One thread for PyTorch inside the block: its small operators wait for each other longer than they work.
-
-    On two busy cores the default grid takes a tenth of the time, and the source's answers do not depend on the machine.
-    """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def ask_onnx(session: InferenceSession) -> Ask:
-    """A graph, as something to ask."""
-    return lambda inputs: Answer(*session.run(list(OUTPUTS), dict(inputs)))
-
-
-def max_abs_difference(found: Answer, expected: Answer) -> float:
-    """Largest difference of any component of either answer; NaN if any is."""
-    differences = [np.abs(a - b).max() for a, b in zip(found, expected, strict=True)]
-    return float(np.max(differences))  # the built-in max would lose a NaN
-
-
-def cosines(
-    found: Float[np.ndarray, "batch hidden"], expected: Float[np.ndarray, "batch hidden"]
-) -> Float[np.ndarray, " batch"]:
-    """Cosine of each pair of rows."""
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine: Float[np.ndarray, " batch"] = (found * expected).sum(axis=1) / lengths
-    return cosine

@@ -7,12 +7,29 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from artifact.errors import ExportError
+from export.pooling import Pooling, read_pooling
 from export.quiet import quiet
+from export.tasks import Problem, Task, problem_of, task_of
 
-TASK = "text-classification"
+_LOADERS: dict[str, Any] = {
+    "classification": AutoModelForSequenceClassification,
+    "ranking": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "embedding": AutoModel,
+}
+
 SUPPORTED = (
     "albert", "bert", "camembert", "deberta", "deberta-v2", "distilbert", "electra", "modernbert", "mpnet", "roberta",
     "xlm-roberta",
@@ -40,30 +57,36 @@ class Architecture:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A classifier in PyTorch, float32 and eager, with its tokenizer and the limits of its inputs."""
+    """A model in PyTorch, float32 and eager, with its tokenizer, its task and the limits of its inputs."""
 
     directory: Path
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     architecture: Architecture
+    task: Task
+    problem: Problem | None
+    """Of a sequence classifier; else none."""
+    pooling: Pooling
     labels: tuple[str, ...]
-    """In order of their id."""
+    """In order of their id; none where the task has none."""
     max_tokens: int
     """Longest input the bundle promises to answer, special tokens included."""
     pad_id: int
 
 
 def load_source(directory: Path) -> Source:
-    """The classifier in `directory`: local files and safetensors only, no code from the model's authors.
+    """The model in `directory`: local files and safetensors only, no code from the model's authors.
 
     Raises `ExportError` when it is of an architecture or task we do not export, when weights are missing (a head
-    that transformers would fill with noise), or when labels, tokenizer or length limit do not fit.
+    that transformers would fill with noise), or when labels, pooling, tokenizer or length limit do not fit.
     """
     config = _read_json(directory / "config.json")
-    _check_kind(directory, config)
-    model = _load_model(directory)
+    task = _task(directory, config)
+    model = _load_model(directory, task)
     tokenizer = _load_tokenizer(directory)
     shape: Any = model.config
+    labels = _ordered_labels(directory, shape.id2label) if task.labelled else ()
+    classifies = task.name == "classification"
     return Source(
         directory=directory,
         model=model,
@@ -75,27 +98,28 @@ def load_source(directory: Path) -> Source:
             hidden=shape.hidden_size,
             activation=getattr(shape, _ACTIVATION_FIELDS.get(shape.model_type, "hidden_act")),
         ),
-        labels=_ordered_labels(directory, shape.id2label),
+        task=task,
+        problem=problem_of(labels=len(labels), problem_type=shape.problem_type) if classifies else None,
+        pooling=read_pooling(directory),
+        labels=labels,
         max_tokens=_max_tokens(directory, tokenizer, shape),
         pad_id=int(tokenizer.pad_token_id),
     )
 
 
-def _check_kind(directory: Path, config: dict[str, Any]) -> None:
+def _task(directory: Path, config: dict[str, Any]) -> Task:
     model_type = config.get("model_type")
     if model_type not in SUPPORTED:
         raise ExportError(f"{directory} is a {model_type!r} model", f"export supports {', '.join(SUPPORTED)}")
-    architectures = config.get("architectures") or []
-    if not any(name.endswith("ForSequenceClassification") for name in architectures):
-        found = ", ".join(architectures) or "no architecture"
-        hint = "export supports sequence classifiers (...ForSequenceClassification): train or distil one first"
-        raise ExportError(f"{directory} holds {found}, which does not classify texts", hint)
+    architecture = (config.get("architectures") or [""])[0]
+    labels = len(config.get("id2label") or {0: "LABEL_0", 1: "LABEL_1"})  # transformers' default is two
+    return task_of(architecture, labels=labels, problem_type=config.get("problem_type"), where=str(directory))
 
 
-def _load_model(directory: Path) -> PreTrainedModel:
+def _load_model(directory: Path, task: Task) -> PreTrainedModel:
     try:
         with quiet():
-            model, notes = AutoModelForSequenceClassification.from_pretrained(
+            model, notes = _LOADERS[task.name].from_pretrained(
                 directory,
                 attn_implementation="eager",  # the only form whose torchscript graph ONNX Runtime fuses everywhere
                 dtype=torch.float32,
@@ -105,11 +129,16 @@ def _load_model(directory: Path) -> PreTrainedModel:
             )
     except (OSError, RuntimeError, SafetensorError, ValueError) as error:
         raise ExportError(f"cannot load {directory}: {str(error).splitlines()[0]}") from error
-    missing = sorted(notes["missing_keys"])
+    missing = sorted(key for key in notes["missing_keys"] if not _is_unused(key, task))
     if missing:
-        raise ExportError(f"{directory} lacks weights of its classifier: {', '.join(missing[:4])}", "train it first")
+        raise ExportError(f"{directory} lacks weights of its model: {', '.join(missing[:4])}", "train it first")
     model.eval()
     return model  # type: ignore[no-any-return]  # the auto class is untyped
+
+
+def _is_unused(key: str, task: Task) -> bool:
+    """The pooler of a bare encoder: transformers always builds one, and our own pooling does not ask it."""
+    return task.name == "embedding" and key.startswith("pooler.")
 
 
 def _load_tokenizer(directory: Path) -> PreTrainedTokenizerFast:
@@ -137,8 +166,12 @@ def _max_tokens(directory: Path, tokenizer: PreTrainedTokenizerFast, config: Any
     positions = config.max_position_embeddings
     if config.model_type in _FIRST_POSITION_AFTER_PADDING:
         positions -= config.pad_token_id + 1
-    stated = directory / "understudy.json"
-    asked = _read_json(stated).get("max_tokens") if stated.is_file() else min(tokenizer.model_max_length, positions)
+    stated, pooled = directory / "understudy.json", directory / "sentence_bert_config.json"
+    asked: Any = min(tokenizer.model_max_length, positions)
+    if stated.is_file():
+        asked = _read_json(stated).get("max_tokens")
+    elif pooled.is_file():  # sentence-transformers' own limit, often less than the positions
+        asked = _read_json(pooled).get("max_seq_length") or asked
     if not isinstance(asked, int) or not 2 <= asked <= positions:
         raise ExportError(f"{directory}: max_tokens is {asked!r}, expected 2..{positions}, the model's positions")
     return asked

@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PreTrainedTokenizerFast,
+)
 
 from export.quiet import quiet
 
@@ -57,9 +64,24 @@ def make_tokenizer(pad_id: int = 0) -> PreTrainedTokenizerFast:
     )
 
 
+HEADS: dict[str, Any] = {
+    "classification": AutoModelForSequenceClassification,
+    "ranking": AutoModelForSequenceClassification,
+    "token-classification": AutoModelForTokenClassification,
+    "question-answering": AutoModelForQuestionAnswering,
+    "embedding": AutoModel,
+}
+
+
 def make_classifier(directory: Path, model_type: str = "bert", *, labels: int = 3, **shape: Any) -> Path:
     """A random classifier of `model_type` in `directory`, with `understudy.json` as distillation writes it."""
+    return make_model(directory, "classification", model_type, labels=labels, **shape)
+
+
+def make_model(directory: Path, task: str, model_type: str = "bert", *, labels: int = 3, **shape: Any) -> Path:
+    """A random model of `model_type` for `task`; what a task fixes, `labels` does not change."""
     torch.manual_seed(0)
+    labels = {"ranking": 1, "question-answering": 2}.get(task, labels)  # two: where an answer starts and ends
     base = {} if model_type == "distilbert" else SHAPE
     names = {index: f"label_{index}" for index in range(labels)}
     config = AutoConfig.for_model(
@@ -75,7 +97,7 @@ def make_classifier(directory: Path, model_type: str = "bert", *, labels: int = 
         },
     )
     with quiet():  # importing DeBERTa's module warns of torch.jit.script
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = HEADS[task].from_config(config)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:  # biases and norms start out equal, and equal tensors are merged in a graph

@@ -61,6 +61,8 @@ def test_understudy_json_says_what_serving_needs(bundle: Path) -> None:
         "schema_version": 1,
         "name": "tiny",
         "task": "classification",
+        "problem": "single-label",
+        "pooling": {"mode": "mean", "normalize": True},
         "labels": ["label_0", "label_1", "label_2"],
         "max_tokens": MAX_TOKENS,
         "precisions": {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"},

@@ -14,8 +14,9 @@ from transformers import AutoModel
 from artifact.errors import ExportError
 from export.config import Parity
 from export.fuse import check_counts, expected_counts, fuse
-from export.graph import embed, export_graph, input_names
+from export.graph import export_graph, input_names
 from export.parity import prove
+from export.pooling import Pooling
 from export.source import SUPPORTED, Architecture, load_source
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
@@ -56,13 +57,13 @@ def test_embedding_is_the_masked_mean_at_unit_length(tmp_path: Path) -> None:
         hidden = model(input_ids=ids, attention_mask=mask).last_hidden_state
     for row, kept in enumerate((7, 3, 2)):
         mean = hidden[row, :kept].numpy().mean(axis=0)
-        found = embed(hidden, mask)[row].numpy()
+        found = Pooling()(hidden, mask)[row].numpy()
         np.testing.assert_allclose(found, mean / np.linalg.norm(mean), rtol=1e-5, atol=1e-6)
 
 
 def test_embedding_of_nothing_is_zero() -> None:
     """Oracle: the definition; a NaN here would spread through a batch."""
-    assert embed(torch.ones(1, 4, 8), torch.zeros(1, 4, dtype=torch.int64)).abs().max() == 0
+    assert Pooling()(torch.ones(1, 4, 8), torch.zeros(1, 4, dtype=torch.int64)).abs().max() == 0
 
 
 def test_an_unknown_architecture_names_those_supported(tmp_path: Path) -> None:
@@ -72,10 +73,10 @@ def test_an_unknown_architecture_names_those_supported(tmp_path: Path) -> None:
         load_source(tmp_path)
 
 
-def test_a_model_that_does_not_classify_is_refused(tmp_path: Path) -> None:
-    """Oracle: the message; transformers itself would add a head of noise and warn."""
-    rewrite_config(make_classifier(tmp_path), architectures=["BertModel"])
-    with pytest.raises(ExportError, match=r"holds BertModel, which does not classify(.|\n)*ForSequenceClassification"):
+def test_a_head_we_do_not_export_is_refused(tmp_path: Path) -> None:
+    """Oracle: the message, as a user reads it."""
+    rewrite_config(make_classifier(tmp_path), architectures=["BertForMaskedLM"])
+    with pytest.raises(ExportError, match=r"holds BertForMaskedLM, a head we do not(.|\n)*ForSequenceClassification"):
         load_source(tmp_path)
 
 
@@ -84,7 +85,7 @@ def test_missing_weights_of_the_head_are_an_error(tmp_path: Path) -> None:
     weights = load_file(make_classifier(tmp_path) / "model.safetensors")
     del weights["classifier.weight"]
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ExportError, match=r"lacks weights of its classifier: classifier\.weight"):
+    with pytest.raises(ExportError, match=r"lacks weights of its model: classifier\.weight"):
         load_source(tmp_path)
 
 

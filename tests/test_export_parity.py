@@ -13,12 +13,13 @@ from export_models import MAX_TOKENS, make_classifier
 
 from artifact.config import parse_config
 from artifact.errors import ConfigError, ParityError
+from export.answers import ask_torch, cosines, max_abs_difference
 from export.config import ExportConfig, Parity
 from export.fuse import fuse
 from export.graph import export_graph
 from export.grid import Cell, alone, fill, make_cells, most_padded_row, vocabulary_of
 from export.instruction_set import SATURATES
-from export.parity import Answer, ask_torch, cosines, left_padding_shift, max_abs_difference, prove, token_types_of
+from export.parity import Comparison, check, left_padding_shift, prove, token_types_of
 from export.quantize import quantize
 from export.source import Source, load_source
 
@@ -134,6 +135,34 @@ def test_left_padding_is_compared_where_nothing_moves(tmp_path: Path) -> None:
     assert token_types_of(source) == ("zero",)
 
 
+def test_an_answer_that_padding_moves_is_refused(exported: Exported, tmp_path: Path) -> None:
+    """Oracle: the tampering; a mask that lets padding through moves an answer, in the source and graph alike."""
+    model = onnx.load(exported.float32)
+    for node in model.graph.node:
+        if node.op_type == "Attention":
+            node.input[3] = ""  # the mask
+    onnx.save(model, tmp_path / "maskless.onnx")
+    with pytest.raises(ParityError, match="differs from its source"):
+        prove(exported.source, {"float32": tmp_path / "maskless.onnx"}, GRID)
+    loose = Comparison(cell=Cell(batch=3, length=9), max_abs_error=0, min_cosine=1, padding_shift=0.1)
+    with pytest.raises(ParityError, match=r"when it is padded, by \S+, more than"):
+        check("float32", [loose], GRID)
+
+
+def test_the_source_is_asked_a_few_texts_at_a_time(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Oracle: an identity, asked in parts = asked at once; and the number of forward passes."""
+    inputs = fill(Cell(batch=7, length=9), vocabulary_of(exported.source), np.random.default_rng(4))
+    whole = ask_torch(exported.source)(inputs)
+    monkeypatch.setattr("export.answers.SOURCE_TOKENS", 20)
+    passes = []
+    hook = exported.source.model.register_forward_hook(lambda *_: passes.append(1))
+    parts = ask_torch(exported.source)(inputs)
+    hook.remove()
+    assert len(passes) == 4
+    for name, values in whole.items():
+        np.testing.assert_allclose(parts[name], values, atol=1e-6)
+
+
 @pytest.mark.parametrize("side", ["right", "left"])
 def test_cells_are_ragged_and_padded_on_their_side(exported: Exported, side: str) -> None:
     """Oracle: the cell; the first text fills it, no text has fewer than two tokens, padding lies on one side."""
@@ -162,18 +191,19 @@ def test_a_text_alone_is_its_own_tokens(exported: Exported) -> None:
 def test_the_grid_adds_max_tokens_and_leaves_out_what_is_too_large() -> None:
     """Oracle: the grid of the defaults, counted by hand for two limits."""
     short = make_cells(Parity(), 16, ("right",), ("zero",))
-    assert {cell.length for cell in short} == {2, 3, 15, 16}
+    assert {cell.length for cell in short} == {1, 2, 15, 16}
     long = make_cells(Parity(), 512, ("right",), ("zero",))
-    assert [cell.batch for cell in long if cell.length == 512] == [1, 2]
-    assert [cell.batch for cell in make_cells(Parity(), 8192, ("right",), ("zero",)) if cell.length == 8192] == [1]
-    assert len(long) == 4 * 5 + 2
+    assert [cell.batch for cell in long if cell.length == 512] == [1, 2, 7, 32]
+    assert [cell.batch for cell in make_cells(Parity(), 8192, ("right",), ("zero",)) if cell.length == 8192] == [1, 2]
+    assert len(long) == 4 * 7
 
 
 def test_differences_and_cosines() -> None:
     """Oracle: arithmetic by hand, and NaN in either part is NaN in the whole."""
     zero, one = np.zeros((1, 2), np.float32), np.ones((1, 2), np.float32)
-    assert max_abs_difference(Answer(zero, one), Answer(one, one)) == 1
-    assert math.isnan(max_abs_difference(Answer(zero, one * np.float32("nan")), Answer(one, one)))
+    ones = {"logits": one, "sentence_embedding": one}
+    assert max_abs_difference(ones | {"logits": zero}, ones) == 1
+    assert math.isnan(max_abs_difference(ones | {"sentence_embedding": one * np.float32("nan")}, ones))
     np.testing.assert_allclose(cosines(np.array([[3.0, 0.0]]), np.array([[1.0, 1.0]])), [0.5**0.5])
 
 
@@ -184,8 +214,8 @@ def test_the_source_answers_one_by_one_as_in_a_batch(exported: Exported) -> None
     together = ask(inputs)
     for row in range(4):
         single = ask(alone(inputs, row))
-        np.testing.assert_allclose(single.embedding[0], together.embedding[row], atol=1e-5)
-        np.testing.assert_allclose(single.logits[0], together.logits[row], atol=1e-5)
+        for name, values in together.items():
+            np.testing.assert_allclose(single[name][0], values[row], atol=1e-5)
 
 
 @pytest.mark.parametrize("target", list(SATURATES))

@@ -10,6 +10,9 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
 
+ANSWERED = ("classification", "ranking", "embedding")
+"""Tasks whose graphs give one row a text, which is what the runtime hands on."""
+
 DESCRIPTION = "understudy.json"
 TOKENIZER = "tokenizer.json"
 
@@ -22,13 +25,23 @@ class Padding(Config):
     side: Literal["left", "right"] = "right"
 
 
+class Pooling(Config):
+    """How the graph makes one vector of a text."""
+
+    mode: Literal["mean", "cls", "max"] = "mean"
+    normalize: bool = True
+
+
 class BundleInfo(Config):
     """`understudy.json`: everything serving needs to know that the graph does not say."""
 
     schema_version: Literal[1]
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Model, such as `student`."""
-    task: str
+    task: Literal["classification", "ranking", "token-classification", "question-answering", "embedding"]
+    problem: Literal["single-label", "multi-label", "regression"] | None = None
+    """What the columns of a classifier's logits are."""
+    pooling: Pooling = Pooling()
     labels: tuple[str, ...] = ()
     """Columns of the logits."""
     max_tokens: int = Field(gt=0)

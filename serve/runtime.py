@@ -21,7 +21,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.errors import ArtifactError
-from serve.bundle import TOKENIZER, Bundle, BundleInfo, open_bundle
+from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle
 from serve.engine import Floats, Integers, Outputs, softmax
 from serve.threads import plan_threads
 
@@ -94,6 +94,9 @@ class Runtime:
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+        if opened.info.task not in ANSWERED:
+            found = f"{opened.directory} is a bundle for {opened.info.task}"
+            raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
         return cls(
             name=name or f"{opened.info.name}/{chosen}",

@@ -142,5 +142,4 @@ def _save(model: PreTrainedModel, job: Job, directory: Path) -> None:
 def _describe(description: dict[str, Any], pieces: int) -> BundleInfo:
     """What serving reads of a bundle's description, its padding folded like every id."""
     padding = description["padding"] | {"id": description["padding"]["id"] % pieces}
-    known = {name: value for name, value in description.items() if name in BundleInfo.model_fields}
-    return BundleInfo.model_validate(known | {"padding": padding})
+    return BundleInfo.model_validate(description | {"padding": padding})

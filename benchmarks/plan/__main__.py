@@ -1,0 +1,148 @@
+"""Does a plan tell the truth? Each trained bundle beside random weights of its shape, in one interleaved run.
+
+    python -m benchmarks.plan out/demo/bundles/student out/demo/bundles/teacher --data out/demo/data
+
+The random ones are built and run as `understudy plan` does it, all in one process; each trained graph has a process of
+its own, as in a benchmark. So the ratio holds both what random weights and what sharing a process may change.
+"""
+
+import argparse
+import contextlib
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact.dataset import read_split
+from artifact.manifest import read_manifest, write_json
+from benchmarks.plan.page import render
+from pipeline.plan_config import PlanConfig
+from pipeline.plan_engine import Opening, take_turn
+from pipeline.plan_records import Candidate
+from serve.bundle import TOKENIZER, Bundle, open_bundle
+from serve.measure_plan import Round, Task, Workload, take_turns
+
+PLANNED = ("float32", "int8")
+TRAINED, RANDOM = "trained", "random"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write `results.json` and the page, and print the page."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.plan", description=__doc__.splitlines()[0])
+    parser.add_argument("bundles", type=Path, nargs="+", metavar="BUNDLE", help="a sealed bundle of a trained model")
+    parser.add_argument("--data", type=Path, required=True, help="a sealed data set; its test texts are measured")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("out/plan-benchmark"))
+    parser.add_argument("--page", type=Path, help="also write the table here, such as docs/results/plan.md")
+    options = parser.parse_args(arguments)
+    texts = [example.text for example in read_split(options.data, "test")]
+    results = compare(options.bundles, texts, threads=options.threads, rounds=options.rounds)
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / "results.json", results)
+    page = render(results)
+    if options.page:
+        options.page.write_text(page, encoding="utf-8")
+    sys.stdout.write(page)
+
+
+def compare(directories: Sequence[Path], texts: list[str], *, threads: int, rounds: int) -> dict[str, Any]:
+    """Samples of every bundle and of its random double, by `bundle/precision`, and the machine they were taken on."""
+    from pipeline.machine import fingerprint, load_average
+    from pipeline.plan_measure import make_plan_workload, weigh_all
+
+    workload = make_plan_workload(PlanConfig(rounds=rounds), texts)
+    before = load_average()
+    with tempfile.TemporaryDirectory(prefix="understudy-plan-") as folder:
+        bundles = {f"{number}-{path.name}": open_bundle(path) for number, path in enumerate(directories)}
+        openings = _openings(bundles, Path(folder), threads)
+        peaks = weigh_all(openings, workload)
+        turns = _race(openings, workload)
+    rows: dict[str, Any] = {}
+    for name, opening in openings.items():
+        kind, _, row = name.partition(":")
+        rows.setdefault(row, {})[kind] = {
+            "single_ms": [turn.single_ms for turn in turns[name]],
+            "texts_per_second": [turn.texts_per_second for turn in turns[name]],
+            "size_bytes": opening.size_bytes,
+            "peak_memory_bytes": peaks[name],
+        }
+    shapes = {key: _shape(bundle).name for key, bundle in bundles.items()}
+    return {
+        "machine": fingerprint(),
+        "load_average": {"before": before, "after": load_average()},
+        "threads": threads,
+        "texts": len(workload.texts),
+        "rounds": rounds,
+        "shapes": shapes,
+        "rows": rows,
+    }
+
+
+def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> dict[str, Opening]:
+    """`trained:ROW` and `random:ROW` for each precision of each bundle; the random ones are built here."""
+    from pipeline.plan_build import Job, build
+    from pipeline.processes import work_all
+    from serve.threads import available_cores
+
+    jobs = []
+    for key, bundle in bundles.items():
+        facts, shape = read_manifest(bundle.directory).facts, _shape(bundle)
+        jobs.append(
+            Job(
+                candidate=shape,
+                teacher=bundle.directory,
+                teacher_pieces=shape.pieces,
+                labels=bundle.info.labels,
+                max_tokens=bundle.info.max_tokens,
+                precisions=[name for name in PLANNED if name in bundle.info.precisions],
+                target=facts["target"],
+                opset=facts["opset"],
+                threads=threads,
+                folder=folder / key,
+            )
+        )
+    built = work_all(build, jobs, processes=available_cores(), description="export random doubles")
+    openings = {}
+    for (key, bundle), job, double in zip(bundles.items(), jobs, built, strict=True):
+        for precision in job.precisions:
+            _, graph = bundle.graph(precision)
+            openings[f"{TRAINED}:{key}/{precision}"] = Opening(
+                graph=graph, tokenizer=bundle.directory / TOKENIZER, info=bundle.info, pieces=None, threads=threads
+            )
+            openings[f"{RANDOM}:{key}/{precision}"] = double.openings[precision]
+    return openings
+
+
+def _race(openings: dict[str, Opening], workload: Workload) -> dict[str, tuple[Round, ...]]:
+    """Every round of each opening, in random order: the random ones in one process, each trained one in its own."""
+    from pipeline.processes import own_processes
+
+    with contextlib.ExitStack() as stack:
+        shared = stack.enter_context(own_processes(1))
+        own = {name: shared if name.startswith(RANDOM) else stack.enter_context(own_processes(1)) for name in openings}
+
+        def turn(name: str, task: Task) -> Round:
+            return own[name].submit(take_turn, openings[name], task, stays=True).result()
+
+        return take_turns(list(openings), workload, turn, lambda _name, _round: None, "trained beside random")
+
+
+def _shape(bundle: Bundle) -> Candidate:
+    """The shape of a bundle's model, of its `config.json`."""
+    from pipeline.plan_build import read_teacher
+
+    about = read_teacher(bundle.directory, bundle.info.name)
+    return Candidate(
+        name=f"{about.layers}x{about.hidden_size}",
+        layers=about.layers,
+        hidden_size=about.hidden_size,
+        heads=about.heads,
+        intermediate_size=about.intermediate_size,
+        pieces=about.pieces,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -12,8 +12,9 @@ from distill.capture import Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Embedding, Hidden, Labels, Logits, Objective, Ranking
 from distill.objectives.embedding import pool
+from distill.room import enough_memory
 from distill.state import Run
-from distill.step import enough_memory, losses_of, student_inputs
+from distill.step import losses_of, student_inputs
 
 EVALUATION_BATCH = 128
 """Texts at a time, and never more than a part of a step of the phase, so that what can be trained can be evaluated."""

@@ -1,7 +1,8 @@
 """The log of a run: one JSON object a line, and the same numbers for TensorBoard.
 
 After a resume both go on as if nothing had happened: what was logged after the checkpoint is dropped, and TensorBoard's
-file written anew, since its own way to drop what is double leaves it in the file.
+file written anew, since its own way to drop what is double leaves it in the file. Both are written at once, by this
+thread: the usual writer's own thread dies of a full disk with a stack trace, and nobody is told.
 """
 
 import json
@@ -11,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from distill.checkpoint import Position
 
@@ -23,7 +26,7 @@ class Journal:
 
     def __init__(self, directory: Path, position: Position, *, write: bool = True) -> None:
         self._path = directory / "records" / "log.jsonl"
-        self._board: SummaryWriter | None = None
+        self._board: EventsWriter | None = None
         self.lines = 0  # of the log
         if not write:
             return
@@ -35,9 +38,11 @@ class Journal:
         temporary.replace(self._path)
         board = directory / "records" / "tensorboard"
         shutil.rmtree(board, ignore_errors=True)
-        self._board = SummaryWriter(str(board), write_to_disk=True)
+        board.mkdir()
+        self._board = EventsWriter(str(board / "events"))
         for line in kept:
             self._draw(line)
+        self._board.flush()
 
     def write(self, position: Position, phase: str, **values: Any) -> None:
         """One line; flushed, so that it can be watched with `tail -f`."""
@@ -51,9 +56,10 @@ class Journal:
             file.write(json.dumps(line) + "\n")
         self.lines += 1
         self._draw(line)
+        self._board.flush()
 
     def close(self) -> None:
-        """Flush what TensorBoard reads."""
+        """Of what TensorBoard reads."""
         if self._board is not None:
             self._board.close()
 
@@ -61,7 +67,8 @@ class Journal:
         if self._board is None:
             return
         for name, value in _scalars({name: value for name, value in line.items() if name not in _WHERE}):
-            self._board.add_scalar(f"{line['phase']}/{name}", value, line["total_steps"], walltime=line["time"])
+            summary = scalar(f"{line['phase']}/{name}", value)
+            self._board.write_event(Event(wall_time=line["time"], step=line["total_steps"], summary=summary))
 
 
 class Speed:

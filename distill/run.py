@@ -76,14 +76,17 @@ def run_distill(
     from distill.build import build_run, save_result
     from distill.fidelity import measure_fidelity
     from distill.loop import train
+    from distill.room import enough_disk
 
     begun = time.monotonic()
     built = build_run(config, data=data, start=start, teacher=teacher, corpora=corpora, out=out)
     run = built.run
-    facts = {**built.facts, **train(run)}
+    with enough_disk(out):
+        facts = {**built.facts, **train(run)}
+        if run.accelerator.is_main_process:
+            facts |= measure_fidelity(run)
+            save_result(built, facts, name)
     if run.accelerator.is_main_process:
-        facts |= measure_fidelity(run)
-        save_result(built, facts, name)
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     run.accelerator.wait_for_everyone()
     return facts | {"device": str(run.accelerator.device), "seconds": round(time.monotonic() - begun, 1)}

@@ -5,19 +5,18 @@ computes it, so that neither `accumulate` nor the number of processes changes th
 """
 
 import contextlib
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from artifact.errors import TrainingError
 from distill.batch import Batch
 from distill.capture import Projections, Seen, Wanted, observe
 from distill.config import Phase
-from distill.config_objectives import Embedding, Objective, Ranking
+from distill.config_objectives import Objective
 from distill.objectives import loss_of, wanted_of
+from distill.room import enough_memory
 from distill.state import Run
 
 GRADIENT_NORM = 1.0
@@ -83,40 +82,6 @@ def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.o
     if run.accelerator.num_processes > 1:
         totals = {name: run.accelerator.reduce(loss, "sum") for name, loss in totals.items()}
     return Outcome(totals, norm, sum(int(batch.mask.sum()) for batch in parts))
-
-
-@contextlib.contextmanager
-def enough_memory(run: Run, phase: Phase, part: Batch) -> Iterator[None]:
-    """`TrainingError` that says what did not fit, and what may, when `part` of a step of `phase` finds no memory."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        rows, tokens = part.inputs["input_ids"].shape
-        what = f"{rows} rows x {tokens} tokens on {run.accelerator.device}"
-        raise TrainingError(
-            f"{run.directory.name}: no memory in phase {phase.name!r} for {what}", _less(phase, rows)
-        ) from None
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """CUDA and Python have types of their own for it, the CPU's allocator has its words alone."""
-    told = ("can't allocate memory", "not enough memory", "bad_alloc")
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in told)
-
-
-def _less(phase: Phase, rows: int) -> str:
-    if rows == 1:
-        return "one row is the least there is: lower max_tokens, or train a smaller student"
-    if any(
-        isinstance(o, Ranking) or (isinstance(o, Embedding) and o.measure == "similarity") for o in phase.objectives
-    ):
-        return (
-            "lower its batch_size or batch_tokens: its objectives compare the texts of a batch, which cannot be parted"
-        )
-    parts = 2 ** math.floor(math.log2(phase.accumulate or 1) + 1)
-    return f"set its `accumulate` to {parts}: the same result, from parts about half as large"
 
 
 def losses_of(

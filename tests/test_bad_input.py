@@ -13,7 +13,7 @@ from transformers import CanineTokenizer, DistilBertConfig, DistilBertForSequenc
 from artifact.config import parse_config
 from artifact.dataset import Example
 from artifact.errors import ConfigError, DataError, ModelError, TrainingError
-from distill import step
+from distill import loop, step
 from distill.checkpoint import Position, read_tensors
 from distill.config import CorpusConfig, ModelConfig
 from pipeline.recipe import Recipe
@@ -295,8 +295,6 @@ def test_the_real_allocator_is_understood(made):
 
 def train_on_a_full_disk(root) -> str:
     """From the third checkpoint on files may be half as large only."""
-    from distill import loop
-
     real, saves = loop.save_checkpoint, [0]
 
     def filling(*given, **more):
@@ -327,3 +325,38 @@ def test_a_full_disk_ends_the_run_and_it_goes_on_when_there_is_room(made):
     train_student(made, student(PHASE | {"epochs": 2}, checkpoint_every_steps=1))
     calm, again = (made / name / "model.safetensors" for name in ("calm", "student"))
     assert calm.read_bytes() == again.read_bytes()
+
+
+@pytest.mark.parametrize("file", ["records/log.jsonl", "config.json", "tokenizer.json", "README.md"])
+def test_no_room_for_the_log_or_the_model_is_one_error_and_the_run_goes_on(made, monkeypatch, file):
+    """Oracle: the undisturbed run's bits; writing to `/dev/full` fails as on a full disk."""
+    config = student(PHASE | {"epochs": 2}, checkpoint_every_steps=1)
+    train_student(made, config, "calm")
+    real, path = loop.take_step, made / "student" / file
+
+    def filling(*given):
+        path.unlink(missing_ok=True)
+        path.symlink_to("/dev/full")
+        return real(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "take_step", filling)
+        with pytest.raises(TrainingError) as said:
+            train_student(made, config)
+    assert re.fullmatch(r"no room on the disk of .*student: .*No space left on device.*", said.value.problem)
+    assert said.value.hint == "the last checkpoint is intact: make room and run the same command again"
+    path.unlink()
+    train_student(made, config)
+    calm, again = (made / name / "model.safetensors" for name in ("calm", "student"))
+    assert calm.read_bytes() == again.read_bytes()
+
+
+def test_another_fault_of_the_system_keeps_its_trace(made, monkeypatch):
+    """Oracle: the error itself."""
+
+    def fail(*_given):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(loop, "take_step", fail)
+    with pytest.raises(PermissionError, match="Permission denied"):
+        train_student(made, student(PHASE))

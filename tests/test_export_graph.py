@@ -13,11 +13,11 @@ from transformers import AutoModel
 
 from artifact.errors import ExportError
 from export.config import Parity
-from export.fuse import check_counts, expected_counts, fuse
+from export.fuse import fuse
 from export.graph import export_graph, input_names
 from export.parity import prove
 from export.pooling import Pooling
-from export.source import SUPPORTED, Architecture, load_source
+from export.source import SUPPORTED, load_source
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
 
@@ -109,38 +109,3 @@ def test_max_tokens_defaults_to_the_positions_a_text_can_have(tmp_path: Path, mo
     """Oracle: RoBERTa's and MPNet's first token has position `pad_id + 1` = 2, so two of 40 are never used."""
     (make_classifier(tmp_path, model_type) / "understudy.json").unlink()
     assert load_source(tmp_path).max_tokens == positions
-
-
-BERT = Architecture(model_type="bert", layers=6, heads=12, hidden=384, activation="gelu")
-
-
-def test_expected_counts_of_bert() -> None:
-    """Oracle: recorded from all-MiniLM-L6-v2 (six layers) and checked by eye in its graph."""
-    assert expected_counts(BERT) == {
-        "Attention": 6, "SkipLayerNormalization": 12, "BiasGelu": 6, "EmbedLayerNormalization": 1,
-    }  # fmt: skip
-
-
-def test_nothing_is_expected_of_an_unknown_family() -> None:
-    """Oracle: the table; a family without a row is only recorded."""
-    unknown = Architecture(model_type="modernbert", layers=6, heads=12, hidden=384, activation="gelu")
-    assert expected_counts(unknown) == {}
-
-
-def test_lost_fusions_are_named_with_both_counts() -> None:
-    """Oracle: the message, as a user reads it."""
-    found = {"Attention": 0, "SkipLayerNormalization": 12, "BiasGelu": 5, "EmbedLayerNormalization": 1}
-    with pytest.raises(ExportError, match="fusion lost Attention 0 of 6, BiasGelu 5 of 6"):
-        check_counts(found, expected_counts(BERT))
-
-
-def test_a_graph_that_does_not_fuse_is_refused(tmp_path: Path) -> None:
-    """Oracle: a graph spoilt on purpose, one Softmax replaced by another operator, which hides one Attention."""
-    source = load_source(make_classifier(tmp_path / "model"))
-    export_graph(source, tmp_path / "raw.onnx", opset=17)
-    graph = onnx.load(tmp_path / "raw.onnx")
-    next(node for node in graph.graph.node if node.op_type == "Softmax").op_type = "LogSoftmax"
-    onnx.save(graph, tmp_path / "raw.onnx")
-    with pytest.raises(ExportError, match="Attention 1 of 2"):
-        fuse(tmp_path / "raw.onnx", tmp_path / "fused.onnx", source.architecture)
-    assert not (tmp_path / "fused.onnx").exists()

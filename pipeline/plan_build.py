@@ -20,7 +20,7 @@ from export.bundle import FILES, describe
 from export.config import InstructionSet
 from export.fuse import fuse
 from export.graph import export_graph
-from export.quantize import quantize
+from export.quantize import quantize_dynamic_int8
 from export.quiet import quiet
 from export.source import load_source
 from pipeline.plan_config import PlannedPrecision
@@ -93,7 +93,7 @@ def build(job: Job) -> Built:
     export_graph(source, raw, opset=job.opset)
     fuse(raw, graphs["float32"], source.architecture)
     if "int8" in job.precisions:
-        quantize(graphs["float32"], graphs["int8"], job.target)
+        quantize_dynamic_int8(graphs["float32"], graphs["int8"], job.target)
     info = _describe(describe(source, name=job.candidate.name, precisions=job.precisions), job.candidate.pieces)
     shutil.rmtree(scratch)
     folded = job.candidate.pieces < job.teacher_pieces

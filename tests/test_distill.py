@@ -1,6 +1,7 @@
 """Whole training runs of tiny models: what they leave, and that a killed run ends where an undisturbed one does."""
 
 import contextlib
+import itertools
 import json
 import multiprocessing
 import os
@@ -162,6 +163,41 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path):
     for name in ("teacher", "student"):
         calm, killed = (read_manifest(root / name) for root in roots)
         assert calm.files["model.safetensors"].sha256 == killed.files["model.safetensors"].sha256
+
+
+def die_while_writing(root: Path, checkpoint: int, share: float) -> None:
+    """Train, and be killed when `share` of the bytes of that checkpoint are written, none of them under its name."""
+    from distill import checkpoint as module
+
+    real, begun = module.save_file, itertools.count(1)
+
+    def dying(tensors, path, metadata):
+        real(tensors, path, metadata)
+        if next(begun) == checkpoint:
+            os.truncate(path, int(share * path.stat().st_size))
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    module.save_file = dying
+    train_in_child(root)
+
+
+@pytest.mark.slow
+def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(tmp_path):
+    """Oracle: an undisturbed run; half a file, and a whole one that has not taken the old one's place."""
+    context = multiprocessing.get_context("spawn")
+    for root in (tmp_path / "calm", tmp_path / "killed"):
+        seal_dataset(root / "data", train=40)
+        save_teacher(root / "pretrained", layers=2)
+    for checkpoint, share in ((1, 0.5), (4, 0.0), (6, 0.5), (7, 1.0)):
+        process = context.Process(target=die_while_writing, args=(tmp_path / "killed", checkpoint, share))
+        process.start()
+        process.join(120)
+        assert process.exitcode == -signal.SIGKILL
+        assert len(list((tmp_path / "killed").glob("*/checkpoints/*.tmp"))) == 1
+    assert run_killed(tmp_path / "calm", []) == run_killed(tmp_path / "killed", []) == 0
+    for name in ("teacher", "student"):
+        calm, killed = (read_manifest(tmp_path / root / name).files for root in ("calm", "killed"))
+        assert calm["model.safetensors"] == killed["model.safetensors"]
 
 
 def test_every_step_can_be_the_last_before_a_kill(tmp_path, monkeypatch):

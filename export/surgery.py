@@ -1,5 +1,6 @@
 """Handling of graphs that every precision needs: names for nodes, constants, replacing nodes, watching activations."""
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -90,25 +91,33 @@ def save_loadable(model: onnx.ModelProto, path: Path) -> None:
 def watch(
     model: onnx.ModelProto, names: Sequence[str], batches: Sequence[Inputs]
 ) -> Iterator[Mapping[str, np.ndarray]]:
-    """Activations `names` of a float32 graph over `batches`: rows of channels (`tokens channels`), padding left out.
+    """Activations `names`, of float32, over `batches`: rows of channels (`tokens channels`), padding left out.
 
     Texts are run a few at a time, so that memory does not grow with the batches. A tensor that does not have the
     shape of the attention mask, such as a pooled one, is taken whole.
     """
+    with watching(model, names, kind=TensorProto.FLOAT) as run:
+        for inputs in _cut(batches):
+            kept = inputs["attention_mask"].astype(bool)
+            yield {name: _rows(values, kept) for name, values in run(inputs).items()}
+
+
+@contextlib.contextmanager
+def watching(
+    model: onnx.ModelProto, names: Sequence[str], *, kind: int
+) -> Iterator[Callable[[Inputs], Mapping[str, np.ndarray]]]:
+    """A function that gives the activations `names`, of ONNX type `kind`, to one batch as it is."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
     answered = {value.name for value in watched.graph.output}
     watched.graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in answered
+        helper.make_tensor_value_info(name, kind, None) for name in names if name not in answered
     )
     with TemporaryDirectory(prefix="understudy-watch-") as scratch:
         path = Path(scratch) / "watched.onnx"
         onnx.save(watched, path)
         session = open_session(path)
-        for inputs in _cut(batches):
-            kept = inputs["attention_mask"].astype(bool)
-            found = session.run(list(names), dict(inputs))
-            yield {name: _rows(values, kept) for name, values in zip(names, found, strict=True)}
+        yield lambda inputs: dict(zip(names, session.run(list(names), dict(inputs)), strict=True))
 
 
 def _cut(batches: Sequence[Inputs]) -> Iterator[Inputs]:

@@ -59,13 +59,14 @@ def compare(directories: Sequence[Path], texts: list[str], *, threads: int, roun
         openings = _openings(bundles, Path(folder), threads)
         peaks = weigh_all(openings, workload)
         turns = _race(openings, workload)
+        sizes = {name: opening.size_bytes for name, opening in openings.items()}
     rows: dict[str, Any] = {}
-    for name, opening in openings.items():
+    for name, size_bytes in sizes.items():
         kind, _, row = name.partition(":")
         rows.setdefault(row, {})[kind] = {
             "single_ms": [turn.single_ms for turn in turns[name]],
             "texts_per_second": [turn.texts_per_second for turn in turns[name]],
-            "size_bytes": opening.size_bytes,
+            "size_bytes": size_bytes,
             "peak_memory_bytes": peaks[name],
         }
     shapes = {key: _shape(bundle).name for key, bundle in bundles.items()}

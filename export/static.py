@@ -93,10 +93,13 @@ def _spread(fused: Path, keep_float: Collection[str]) -> onnx.ModelProto:
 
 
 def _activations(model: onnx.ModelProto, keep_float: Collection[str]) -> list[str]:
-    """What the products to be quantized read, each once, in the order of the graph."""
+    """What the products to be quantized read, each once, in the order of the graph; at least one."""
     tensors = constants(model)
     read = (node.input[0] for node in model.graph.node if is_product(node, tensors) and node.name not in keep_float)
-    return list(dict.fromkeys(read))
+    names = list(dict.fromkeys(read))
+    if not names:
+        raise ExportError("no product of the graph could be quantized", "leave int8-static out of export.precisions")
+    return names
 
 
 def _write(
@@ -113,8 +116,6 @@ def _write(
     scales = {name: scale_of(*range_of(histogram, method)) for name, histogram in histograms.items()}
     products = _quantize_products(made, scales, limit=64 if SATURATES[target] else 127, keep_float=keep_float)
     tables = quantize_tables(made, keep=keep_float)
-    if not products:
-        raise ExportError("no product of the graph could be quantized", "leave int8-static out of export.precisions")
     save_loadable(made, quantized)
     return {
         "mode": "static",

@@ -10,7 +10,7 @@ it. The search is greedy: no node can be dropped from what it finds, but another
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,7 +91,7 @@ def find_precision_map(
     `make` writes the int8 graph that keeps the named nodes in float; it may overwrite its last one. `error` is finer
     than quality and gives the order: the root mean square of what logits or embeddings differ by, from float32.
     `latency_ms` measures graphs in turns, and only reports: the clock does not decide. With U units to try and K
-    nodes in those that growing takes, at most 1 + 2 U + 3 K graphs are made. Keeping every node is not tried, for no
+    nodes in the units that repair it, at most 1 + 2 U + 3 K graphs are made. Keeping every node is not tried, for no
     int8 would be left. Raises `ExportError` when nothing else holds the floor.
     """
     tried: dict[frozenset[str], Tried] = {}
@@ -108,15 +108,13 @@ def find_precision_map(
     def holds(kept: frozenset[str]) -> bool:
         return attempt(kept).quality >= floor
 
-    kept: frozenset[str] = frozenset()
+    kept: frozenset[str] | None = frozenset()
     alone: dict[Unit, float] = {}
-    if not holds(kept):
+    if not holds(frozenset()):
         alone = errors_alone(units_of(nodes), make, error)
-        order = sorted(alone, key=lambda unit: _worth(unit, alone[unit]), reverse=True)
-        grown = _grow(order, holds)
-        if grown is None:
-            raise _impossible(floor, tried.values(), len(nodes))
-        kept = _prune(grown, holds)
+        kept = _repair(alone, holds)
+    if kept is None:
+        raise _impossible(floor, tried.values(), len(nodes))
     reasons = {
         node.name: _reason(node, attempt(kept - {node.name}), attempt(kept)) for node in nodes if node.name in kept
     }
@@ -139,11 +137,15 @@ def pareto(rows: Iterable[Tried]) -> list[Tried]:
     return front
 
 
-def _grow(order: Sequence[Unit], holds: Callable[[frozenset[str]], bool]) -> list[Unit] | None:
-    """The fewest first units of `order` with which the floor holds; none if only all of them do."""
+def _repair(alone: Mapping[Unit, float], holds: Callable[[frozenset[str]], bool]) -> frozenset[str] | None:
+    """The fewest units, those first that are worth most, with which the floor holds, less the nodes it does without.
+
+    None where only all of them together hold it, or not even they.
+    """
+    order = sorted(alone, key=lambda unit: _worth(unit, alone[unit]), reverse=True)
     for count in range(1, len(order)):
         if holds(_names(node for unit in order[:count] for node in unit)):
-            return list(order[:count])
+            return _prune(order[:count], holds)
     return None
 
 
@@ -170,13 +172,14 @@ def _names(nodes: Iterable[Node]) -> frozenset[str]:
 
 
 def _reason(node: Node, without: Tried, best: Tried) -> str:
-    return f"{node}: quality is {without.quality:.4f} with it in int8, {best.quality:.4f} with it in float"
+    return f"{node}: quality is {without.quality:.5f} with it in int8, {best.quality:.5f} with it in float"
 
 
 def _impossible(floor: float, tried: Iterable[Tried], nodes: int) -> ExportError:
     best = max(tried, key=lambda row: row.quality)
-    reached = f"the best reached {best.quality:.4f}, with {len(best.kept)} of {nodes} nodes in float"
+    reached = f"the best reached {best.quality:.5f}, with {len(best.kept)} of {nodes} nodes in float"
+    within_reach = math.floor(best.quality * 1e4) / 1e4  # rounded down, so that it holds
     return ExportError(
         f"budget impossible: no int8 graph keeps {floor:g} of float32's quality; {reached}",
-        f"lower the floor below {best.quality:.4f}, or leave int8 out of export.precisions",
+        f"lower the floor to {within_reach:g}, or leave int8 out of export.precisions",
     )

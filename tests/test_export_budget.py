@@ -79,7 +79,7 @@ def test_one_culprit_is_found_and_named_with_its_numbers() -> None:
     found = damage.search(0.995)
     assert found.kept == {"c"}
     assert len(damage.made) == 1 + 6 + 1
-    assert found.facts()["kept_float"] == {"c": "c: quality is 0.7970 with it in int8, 0.9970 with it in float"}
+    assert found.facts()["kept_float"] == {"c": "c: quality is 0.79700 with it in int8, 0.99700 with it in float"}
     assert found.best.latency_ratio == (10 + 5) / (10 + 30)
 
 
@@ -115,8 +115,8 @@ def test_what_cannot_hold_the_floor_says_how_near_it_came() -> None:
     """Oracle: the message, as a user reads it; two nodes of which each costs 3 %, and one must be int8."""
     damage = Damage({"a": 0.03, "b": 0.03}, make_nodes({"a": 1, "b": 1}))
     expected = (
-        r"budget impossible: no int8 graph keeps 0\.995 of float32's quality; the best reached 0\.9700, with 1 of 2 "
-        r"nodes in float\n  lower the floor below 0\.9700, or leave int8 out of export\.precisions"
+        r"budget impossible: no int8 graph keeps 0\.995 of float32's quality; the best reached 0\.97000, with 1 of 2 "
+        r"nodes in float\n  lower the floor to 0\.97, or leave int8 out of export\.precisions"
     )
     with pytest.raises(ExportError, match=expected):
         damage.search(0.995)

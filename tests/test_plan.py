@@ -191,7 +191,7 @@ def test_results_keep_the_order_of_the_jobs_and_faults_are_raised():
 
 def measured(**rows: tuple[list[float], float, int, int]) -> Measurements:
     """Rows of the shapes `deep`, `wide` and `small`: latencies by round, texts/s, bytes and memory."""
-    shapes = {"deep": (6, 384), "wide": (2, 384), "small": (1, 96)}
+    shapes = {"deep": (12, 192), "wide": (2, 384), "small": (1, 96)}
     about = tuple(
         Candidate(
             name=name, layers=layers, hidden_size=width, heads=width // 32, intermediate_size=4 * width, pieces=900
@@ -422,7 +422,7 @@ def seal_bundle(teacher: Path, out: Path) -> Path:
 
 
 def test_trained_bundles_stand_beside_random_doubles(teacher, tmp_path, capsys):
-    """Oracle: sizes and counts; a random graph of the same shape is as large as the bundle's."""
+    """Oracle: sizes and counts; the double is as large, but for biases that are all zero in an untrained bundle."""
     bundle = seal_bundle(teacher, tmp_path / "bundle")
     (tmp_path / "data").mkdir()
     write_dataset(tmp_path / "data", LABELS, {"test": make_examples(20, 1)})
@@ -432,7 +432,7 @@ def test_trained_bundles_stand_beside_random_doubles(teacher, tmp_path, capsys):
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert set(results["rows"]) == {"0-bundle/float32", "0-bundle/int8"}
     for row in results["rows"].values():
-        assert row["trained"]["size_bytes"] == pytest.approx(row["random"]["size_bytes"], rel=0.02)
+        assert row["trained"]["size_bytes"] == pytest.approx(row["random"]["size_bytes"], rel=0.05)  # equal biases
         assert np.array(row["trained"]["single_ms"]).shape == np.array(row["random"]["single_ms"]).shape == (2, 16)
     assert "| bundle/float32 | 2x32 |" in page.read_text()
     assert capsys.readouterr().out == page.read_text()

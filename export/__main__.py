@@ -1,6 +1,7 @@
-"""Make an ONNX bundle of a classifier.
+"""Make an ONNX bundle of a model.
 
-python -m export out/demo/student --out out/demo/student-bundle target=avx2
+python -m export out/demo/models/student --out out/student-bundle --data out/demo/data target=avx2
+python -m export MODEL_DIR --out BUNDLE_DIR --data texts.jsonl precisions=[float32,int8,int8-blocks]
 python -m export MODEL_DIR --out BUNDLE_DIR --config export.yaml parity.int8_min_cosine=0.95
 """
 
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.config import load_config
-from artifact.errors import UnderstudyError
+from artifact.errors import ExportError, UnderstudyError
 from artifact.manifest import Manifest
 from artifact.stage import run_stage
 from export.config import ExportConfig
@@ -34,9 +35,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a classifier that transformers opens")
+    parser.add_argument("model", type=Path, metavar="MODEL_DIR", help="a model that transformers opens")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="fields of the config")
     parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE_DIR", help="where the bundle goes")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="PATH",
+        help="texts to calibrate and judge with: a sealed data set, lines, JSON lines",
+    )
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML with the fields of ExportConfig")
     parser.add_argument("--force", action="store_true", help="replace a bundle made from another recipe")
     return parser.parse_intermixed_args(arguments)
@@ -45,7 +52,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _export(options: argparse.Namespace) -> Manifest:
     from export.run import export_stage
 
-    stage, work = export_stage(options.model, options.out, _read_config(options), options.out.resolve().name)
+    name, data = options.out.resolve().name, options.data
+    if data is not None and not data.exists():
+        raise ExportError(f"there is no {data}", "name a sealed data set or a file of texts with --data")
+    stage, work = export_stage(options.model, options.out, _read_config(options), name, data=data)
     return run_stage(stage, work, force=options.force)
 
 

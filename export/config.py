@@ -36,6 +36,36 @@ class Parity(Config):
         return bounds.get(precision, self.int8_min_cosine)
 
 
+class CalibrationConfig(Config):
+    """Texts that ranges are learnt from and that every precision is judged on."""
+
+    texts: int = Field(default=256, gt=0)
+    """Texts whose activations set the ranges of `int8-static`: training texts, evenly spaced."""
+    methods: tuple[Literal["minmax", "percentile", "entropy"], ...] = Field(
+        default=("minmax", "percentile", "entropy"), min_length=1
+    )
+    """Ways to set the ranges; the one whose graph has the best quality is kept."""
+    judged_texts: int = Field(default=1000, gt=0)
+    """Texts on which quality is measured: of the validation split, evenly spaced."""
+
+
+class InvarianceConfig(Config):
+    """How far an answer may depend on who shares its batch."""
+
+    texts: int = Field(default=256, gt=1)
+    """Texts that are asked alone and in company; of those that quality is measured on, evenly spaced."""
+    batch_size: int = Field(default=32, gt=1)
+    """Texts in a shared batch."""
+    compositions: int = Field(default=8, gt=0)
+    """Times all texts are shuffled into batches."""
+    strict: tuple[Precision, ...] = ("float32", "int8-static", "int8-blocks", "int4-blocks")
+    """Precisions that must keep the bounds below; the others are measured only."""
+    max_flips: int = Field(default=0, ge=0)
+    """Labels of a strict precision that may differ in company."""
+    min_cosine: float = Field(default=0.999, gt=0, le=1)
+    """Smallest cosine of a strict precision's embedding in company to its own alone."""
+
+
 class ExportConfig(Config):
     """How models become bundles."""
 
@@ -47,6 +77,12 @@ class ExportConfig(Config):
     """Instruction set the int8 weights are made for; `host` detects this machine's and records it."""
     parity: Parity = Parity()
     """How the graphs are compared with their source."""
+    calibration: CalibrationConfig = CalibrationConfig()
+    """What ranges are learnt from, and quality is measured on."""
+    min_quality: float | None = Field(default=0.995, gt=0, le=1)
+    """Share of float32's quality that `int8` must keep: nodes stay in float32 until it does. None: whatever comes."""
+    invariance: InvarianceConfig = InvarianceConfig()
+    """How the graphs are compared with themselves in company."""
 
     @model_validator(mode="after")
     def _float32_comes_first(self) -> Self:

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from artifact.config import Config, load_config
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
-from export.config import ExportConfig, Precision
+from export.config import ExportConfig
 from pipeline.plan_config import Budget, PlanConfig
 
 
@@ -152,8 +152,3 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe at `path`, teacher assistants written out; every fault in it is in one `ConfigError`."""
     recipe = load_config(Recipe, path, overrides)
     return recipe.model_copy(update={"models": with_assistants(recipe.models)})
-
-
-def precision_file(precision: Precision) -> str:
-    """Name of the graph of one precision inside a bundle, as transformers.js and optimum look for it."""
-    return {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"}[precision]

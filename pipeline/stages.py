@@ -80,9 +80,9 @@ def _export_step(recipe: Recipe, root: Path, name: str) -> Step:
     def make() -> tuple[Stage, Work]:
         from export.run import export_stage
 
-        return export_stage(model, bundle, recipe.export, name=name)
+        return export_stage(model, bundle, recipe.export, name, data=root / "data")
 
-    return Step("export", bundle, (model,), make)
+    return Step("export", bundle, (root / "data", model), make)
 
 
 def _evaluate_step(recipe: Recipe, root: Path) -> Step:

@@ -90,8 +90,9 @@ def check_budget(plan: Plan, where: str) -> None:
         return
     row = nearest(plan.rows, plan.budget)
     misses = "; ".join(_miss(row, excess) for excess in excesses(row, plan.budget) if excess.worst > 1)
+    surely = "surely " if any(row.verdict == "inconclusive" for row in plan.rows) else ""
     raise ConfigError(
-        f"no shape fits the budget; nearest is {row.row}: {misses}",
+        f"no shape {surely}fits the budget; nearest is {row.row}: {misses}",
         f"allow more under `budget`, or plan smaller shapes under `plan`; all {len(plan.rows)} rows are in {where}",
     )
 

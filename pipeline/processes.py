@@ -1,10 +1,13 @@
 """Work in processes of its own: started anew, so that neither our libraries nor our memory are theirs."""
 
 import contextlib
+import os
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 from artifact.errors import BenchError
@@ -21,7 +24,9 @@ def own_processes(count: int, *, lives: int | None = None) -> Iterator[ProcessPo
     `BenchError` when one of them dies, which on a full machine means that memory ran out. Tasks are of importable
     functions; what they raise is raised here.
     """
-    pool = ProcessPoolExecutor(count, mp_context=get_context("spawn"), max_tasks_per_child=lives)
+    pool = ProcessPoolExecutor(
+        count, mp_context=get_context("spawn"), max_tasks_per_child=lives, initializer=_depend_on_parent
+    )
     try:
         yield pool
     except BrokenProcessPool:
@@ -41,3 +46,16 @@ def work_all(
             future.result()
             advance(1, "")
         return [future.result() for future in futures]
+
+
+def _depend_on_parent() -> None:
+    """An interrupt is the parent's to answer, and when the parent is gone there is nobody to work for."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -2,9 +2,13 @@
 
 import json
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import yaml
@@ -39,6 +43,7 @@ from pipeline.results import Interval, SpeedRow
 MINILM = Teacher(
     source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522
 )
+ROOT = Path(__file__).parent.parent
 TEXTS = ["turn on the light", "play some jazz in the kitchen now please", "what time is it"]
 
 
@@ -170,6 +175,7 @@ def test_random_weights_are_not_stored_once_for_many(teacher, tmp_path):
 def test_graphs_stay_open_while_there_is_room():
     """Oracle: longhand."""
     assert staying({"large": 60, "small": 10, "medium": 30}, 45) == {"small", "medium"}
+    assert staying({"large": 60, "small": 10, "medium": 30}, 35) == {"small"}
     assert staying({"large": 60}, 45) == frozenset()
 
 
@@ -177,6 +183,23 @@ def test_a_process_that_dies_is_one_clear_error():
     """Oracle: `os._exit` inside it."""
     with pytest.raises(BenchError, match="a process that was at work for the plan died"), own_processes(1) as pool:
         pool.submit(os._exit, 9).result()
+
+
+def test_a_killed_parent_leaves_no_process_behind():
+    """Oracle: the kernel's list of processes."""
+    code = (
+        "import os, time\nfrom pipeline.processes import own_processes\n"
+        "with own_processes(1) as pool:\n print(pool.submit(os.getpid).result(), flush=True)\n time.sleep(60)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    child = int(parent.stdout.readline())
+    assert psutil.pid_exists(child)
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 20
+    while psutil.pid_exists(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not psutil.pid_exists(child)
 
 
 def test_results_keep_the_order_of_the_jobs_and_faults_are_raised():
@@ -264,6 +287,8 @@ def test_a_row_is_judged_by_its_whole_interval():
     plan = conclude(spread_out, Budget(p50_ms=2), "tiny")
     assert plan.largest is None
     assert conclusion(plan) == "0 of 1 rows fit, 1 may"
+    with pytest.raises(ConfigError, match="no shape surely fits the budget"):
+        check_budget(plan, "")
 
 
 def test_throughput_counts_the_other_way():

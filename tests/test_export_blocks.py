@@ -53,7 +53,7 @@ def test_onnx_runtime_multiplies_by_the_unpacked_weights(tmp_path: Path, bits: B
 
 @pytest.mark.parametrize(("bits", "share"), [(8, 1 / 255), (4, 1 / 15)])
 def test_weights_are_near_by_a_step(bits: Bits, share: float) -> None:
-    """Oracle: arithmetic; a value moves by half a step of its block at most, or the search has made the squares less."""
+    """Oracle: arithmetic; a value moves by half a step of its block at most, or search made the squares less."""
     weights = np.random.default_rng(1).normal(size=(64, 10)).astype(np.float32)
     weights[:32, 4] = 0
     error = np.abs(unpack(weights, bits, 32) - weights)

@@ -25,9 +25,11 @@ from export.quiet import quiet
 from export.source import load_source
 from pipeline.plan_config import PlannedPrecision
 from pipeline.plan_engine import Opening
+from pipeline.plan_race import TRACED
 from pipeline.plan_records import Candidate, Teacher
 from serve.bundle import BundleInfo
 
+PLANNED: tuple[PlannedPrecision, ...] = ("float32", "int8")
 TOKENIZER = "tokenizer.json"
 _TOKENIZER_FILES = (
     "tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model",
@@ -58,7 +60,8 @@ class Built:
     """A candidate whose graphs lie ready."""
 
     parameters: dict[str, int]
-    openings: Mapping[PlannedPrecision, Opening]
+    openings: Mapping[str, Opening]
+    """By precision; float32 also as it was traced, under `TRACED`."""
 
 
 def read_teacher(directory: Path, source: str) -> Teacher:
@@ -88,24 +91,27 @@ def build(job: Job) -> Built:
     model, scratch = random_student(job), job.folder / "model"
     _save(model, job, scratch)
     source = load_source(scratch)
-    graphs = {precision: job.folder / FILES[precision] for precision in ("float32", "int8")}
-    raw = scratch / "model.onnx"
-    export_graph(source, raw, opset=job.opset)
-    fuse(raw, graphs["float32"], source.architecture)
+    fused, quantized = (job.folder / FILES[precision] for precision in PLANNED)
+    traced = job.folder / "onnx" / "traced.onnx"
+    traced.parent.mkdir()
+    export_graph(source, traced, opset=job.opset)
+    fuse(traced, fused, source.architecture)
+    graphs = {"float32": fused, TRACED: traced} if "float32" in job.precisions else {}
     if "int8" in job.precisions:
-        quantize_dynamic_int8(graphs["float32"], graphs["int8"], job.target)
+        quantize_dynamic_int8(fused, quantized, job.target)
+        graphs["int8"] = quantized
     info = _describe(describe(source, name=job.candidate.name, precisions=job.precisions), job.candidate.pieces)
     shutil.rmtree(scratch)
     folded = job.candidate.pieces < job.teacher_pieces
     openings = {
-        precision: Opening(
-            graph=graphs[precision],
+        form: Opening(
+            graph=graph,
             tokenizer=job.teacher / TOKENIZER,
             info=info,
             pieces=job.candidate.pieces if folded else None,
             threads=job.threads,
         )
-        for precision in job.precisions
+        for form, graph in graphs.items()
     }
     return Built(parameters=count_parameters(model), openings=openings)
 

@@ -17,8 +17,8 @@ from serve.measure_plan import Round, Task
 from serve.measure_worker import UNTIMED_CALLS, work
 from serve.runtime import BATCH_TOKENS, Runtime, Tokens, open_session, open_tokenizer
 
-OPEN_BYTES = 1_500_000_000
-"""Graphs of so many bytes in all stay open while candidates take turns, the smallest first: about twice that in memory.
+OPEN_BYTES = 2_000_000_000
+"""Graphs of so many bytes in all stay open while candidates take turns, the smallest first: some 3 GB in memory.
 A larger one is opened anew for each of its turns, outside the clock."""
 
 

@@ -4,8 +4,6 @@ import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +19,17 @@ from distill.config_starts import Checkpoint
 from distill.sources import locate
 from export.config import InstructionSet
 from export.instruction_set import resolve_target
-from pipeline.bench import QUIET_LOAD, make_workload
+from pipeline.bench import QUIET_LOAD
 from pipeline.machine import fingerprint, load_average
 from pipeline.plan_config import PlanConfig
-from pipeline.plan_engine import Opening, measure_memory, staying, take_turn
+from pipeline.plan_engine import Opening
+from pipeline.plan_race import choose_forms, make_plan_workload, race_all, weigh_all
 from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
 from pipeline.plan_shapes import candidates
-from pipeline.processes import own_processes, work_all
-from pipeline.recipe import BenchConfig, Recipe
+from pipeline.processes import work_all
+from pipeline.recipe import Recipe
 from pipeline.results import SpeedRow
-from serve.measure_plan import Round, Workload, take_turns
+from serve.measure_plan import Round
 from serve.runtime import open_tokenizer
 from serve.threads import available_cores
 
@@ -100,57 +99,28 @@ def run_candidates(
         with _timed(seconds, "export"):
             labels = read_info(data).labels
             parameters, openings = _build_all(shapes, config, about, teacher=teacher, labels=labels, folder=folder)
-        with _timed(seconds, "memory"):
-            peaks = weigh_all(openings, workload)
         with _timed(seconds, "speed"):
             rounds = race_all(openings, workload)
-        rows = {name: _row(opening, rounds[name], peaks[name]) for name, opening in openings.items()}
+        forms = choose_forms(rounds)
+        with _timed(seconds, "memory"):
+            peaks = weigh_all({row: openings[form] for row, form in forms.items()}, workload)
+        rows = {row: _row(openings[form], rounds[form], peaks[row]) for row, form in forms.items()}
     texts = _describe_texts(workload.texts, teacher / TOKENIZER, config.max_tokens)
     measurements = Measurements(
         machine=fingerprint(), threads=config.threads, target=config.target, teacher=about, texts=texts,
         candidates=shapes, parameters=parameters, rows=rows,
+        traced=tuple(row for row, form in forms.items() if form != row),
     )  # fmt: skip
     write_json(out / FILE, measurements.model_dump(mode="json"))
     load = {"before": load_before, "after": load_average()}
     return {"candidates": len(shapes), "rows": len(rows), "seconds": seconds, "load_average": load}
 
 
-def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
-    """The texts of a plan and their rounds, one batch in each; `DataError` when there is no text."""
-    shared = BenchConfig.model_fields.keys() & PlanConfig.model_fields.keys() - {"threads"}
-    return replace(make_workload(BenchConfig(**config.model_dump(include=shared)), texts), batches_per_round=1)
-
-
-def weigh_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, int]:
-    """Peak resident bytes of each opening, alone in a process that takes one turn.
-
-    As many at a time as there are cores: memory, unlike time, does not depend on who else is at work.
-    """
-    peaks = work_all(
-        partial(measure_memory, task=workload.task(0)), list(openings.values()),
-        processes=available_cores(), description="weigh candidates", lives=1,
-    )  # fmt: skip
-    return dict(zip(openings, peaks, strict=True))
-
-
-def race_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, tuple[Round, ...]]:
-    """Every round of each opening: all in one process, one at a time, in random order in every round."""
-    stays = staying({name: opening.size_bytes for name, opening in openings.items()})
-    with own_processes(1) as pool:
-        return take_turns(
-            list(openings),
-            workload,
-            lambda name, task: pool.submit(take_turn, openings[name], task, stays=name in stays).result(),
-            lambda _name, _round: None,  # nothing to go on from: a plan that was cut short begins anew
-            "measure candidates",
-        )
-
-
 def _build_all(
     shapes: Sequence[Candidate], config: CandidatesRequest, about: Teacher, *,
     teacher: Path, labels: Sequence[str], folder: str,
 ) -> tuple[dict[str, dict[str, int]], dict[str, Opening]]:  # fmt: skip
-    """Parameters of each candidate, and how to open each of its graphs, by row."""
+    """Parameters of each candidate, and how to open each of its graphs, by `candidate/form`."""
     from pipeline.plan_build import Job, build
 
     jobs = [
@@ -168,9 +138,7 @@ def _build_all(
             strict=True,
         )
     )
-    openings = {
-        f"{name}/{precision}": opening for name, each in built.items() for precision, opening in each.openings.items()
-    }
+    openings = {f"{name}/{form}": opening for name, each in built.items() for form, opening in each.openings.items()}
     return {name: each.parameters for name, each in built.items()}, openings
 
 

@@ -56,6 +56,8 @@ class Measurements(Config):
     """By candidate: `embedding`, `token_embedding` (a part of it), `transformer`, `head`, `total`."""
     rows: dict[str, SpeedRow]
     """By `candidate/precision`."""
+    traced: tuple[str, ...]
+    """Float32 rows of which the graph as it was traced was surely faster than the fused one, and is what is shown."""
 
 
 class PlanRow(Config):

@@ -80,10 +80,11 @@ def describe_setting(plan: Plan) -> str:
     """What the numbers are of: machine, threads, texts."""
     measured = plan.measured
     machine, texts = measured.machine, measured.texts
+    traced = f"; float32 unfused where that is faster, in {len(measured.traced)} rows" if measured.traced else ""
     return (
         f"{machine.get('processor', machine.get('architecture'))}, {measured.threads} of {machine['usable_cores']} "
         f"cores, int8 for {measured.target}; {texts.count} texts of {texts.median_tokens:g} tokens at the median and "
-        f"{texts.longest_tokens} at most; random weights in the shapes of {measured.teacher.model_type}"
+        f"{texts.longest_tokens} at most; random weights in the shapes of {measured.teacher.model_type}{traced}"
     )
 
 

@@ -32,14 +32,16 @@ from pipeline.plan_budget import check_budget, conclude, excesses, judge_row, ne
 from pipeline.plan_build import Job, build, random_student, read_teacher
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.plan_engine import fold, open_engine, staying
-from pipeline.plan_measure import make_plan_workload, teacher_source
+from pipeline.plan_measure import teacher_source
 from pipeline.plan_page import render_page, render_summary
+from pipeline.plan_race import choose_forms, make_plan_workload
 from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
 from pipeline.plan_shapes import candidates, spread, start_block
 from pipeline.plan_table import conclusion, describe_budget, plan_table
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import load_recipe
 from pipeline.results import Interval, SpeedRow
+from serve.measure_plan import Round
 
 MINILM = Teacher(
     source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522
@@ -138,7 +140,7 @@ def test_a_candidate_has_the_parameters_of_its_shape(teacher, tmp_path):
     assert built.parameters["embedding"] == (pieces + 64 + 2) * h + 2 * h
     assert built.parameters["total"] - 2 * layer - built.parameters["embedding"] == (h * h + h) + (h + 1) * 3
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
-        "model.onnx", "model_quantized.onnx"
+        "model.onnx", "model_quantized.onnx", "traced.onnx"
     ]  # fmt: skip
 
 
@@ -180,6 +182,26 @@ def test_graphs_stay_open_while_there_is_room():
     assert staying({"large": 60, "small": 10, "medium": 30}, 45) == {"small", "medium"}
     assert staying({"large": 60, "small": 10, "medium": 30}, 35) == {"small"}
     assert staying({"large": 60}, 45) == frozenset()
+
+
+def turns(latencies: list[float]) -> tuple[Round, ...]:
+    return tuple(
+        Round(index=i, begun_ns=0, ended_ns=1, single_ms=(ms, ms), batch_texts=1, batch_seconds=1.0)
+        for i, ms in enumerate(latencies)
+    )
+
+
+def test_the_traced_graph_stands_for_a_row_only_where_it_is_surely_faster():
+    """Oracle: longhand; as fast is not faster, nor is faster in half of the rounds."""
+    slow, fast, both = [2.0] * 8, [1.0] * 8, [1.0, 3.0] * 4
+    rounds = {
+        "a/float32": turns(slow), "a/float32-traced": turns(fast), "a/int8": turns(slow),
+        "b/float32": turns(slow), "b/float32-traced": turns(slow),
+        "c/float32": turns(slow), "c/float32-traced": turns(both),
+    }  # fmt: skip
+    assert choose_forms(rounds) == {
+        "a/float32": "a/float32-traced", "a/int8": "a/int8", "b/float32": "b/float32", "c/float32": "c/float32"
+    }  # fmt: skip
 
 
 def test_a_process_that_dies_is_one_clear_error():
@@ -236,6 +258,7 @@ def measured(**rows: tuple[list[float], float, int, int]) -> Measurements:
         texts=Texts(count=3, max_tokens=16, median_tokens=6.5, longest_tokens=10),
         candidates=about,
         parameters=counts,
+        traced=(),
         rows={
             name: SpeedRow(
                 single_ms=tuple((value,) * 4 for value in latencies),

@@ -23,7 +23,6 @@ from pipeline.plan_records import Candidate
 from serve.bundle import TOKENIZER, Bundle, open_bundle
 from serve.measure_plan import Round, Task, Workload, take_turns
 
-PLANNED = ("float32", "int8")
 TRAINED, RANDOM = "trained", "random"
 
 
@@ -50,23 +49,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(directories: Sequence[Path], texts: list[str], *, threads: int, rounds: int) -> dict[str, Any]:
     """Samples of every bundle and of its random double, by `bundle/precision`, and the machine they were taken on."""
     from pipeline.machine import fingerprint, load_average
-    from pipeline.plan_measure import make_plan_workload, weigh_all
+    from pipeline.plan_race import choose_forms, make_plan_workload, weigh_all
 
     workload = make_plan_workload(PlanConfig(rounds=rounds), texts)
     before = load_average()
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as folder:
         bundles = {f"{number}-{path.name}": open_bundle(path) for number, path in enumerate(directories)}
         openings = _openings(bundles, Path(folder), threads)
-        peaks = weigh_all(openings, workload)
         turns = _race(openings, workload)
-        sizes = {name: opening.size_bytes for name, opening in openings.items()}
+        forms = choose_forms(turns)
+        peaks = weigh_all({name: openings[form] for name, form in forms.items()}, workload)
+        sizes = {name: openings[form].size_bytes for name, form in forms.items()}
     rows: dict[str, Any] = {}
-    for name, size_bytes in sizes.items():
+    for name, form in forms.items():
         kind, _, row = name.partition(":")
         rows.setdefault(row, {})[kind] = {
-            "single_ms": [turn.single_ms for turn in turns[name]],
-            "texts_per_second": [turn.texts_per_second for turn in turns[name]],
-            "size_bytes": size_bytes,
+            "single_ms": [turn.single_ms for turn in turns[form]],
+            "texts_per_second": [turn.texts_per_second for turn in turns[form]],
+            "size_bytes": sizes[name],
             "peak_memory_bytes": peaks[name],
         }
     shapes = {key: _shape(bundle).name for key, bundle in bundles.items()}
@@ -82,8 +82,11 @@ def compare(directories: Sequence[Path], texts: list[str], *, threads: int, roun
 
 
 def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> dict[str, Opening]:
-    """`trained:ROW` and `random:ROW` for each precision of each bundle; the random ones are built here."""
-    from pipeline.plan_build import Job, build
+    """`trained:ROW` and `random:ROW` for each precision of each bundle; the random ones are built here.
+
+    Random float32 stands there twice, fused and as traced, as in a plan.
+    """
+    from pipeline.plan_build import PLANNED, Job, build
     from pipeline.processes import work_all
     from serve.threads import available_cores
 
@@ -112,7 +115,7 @@ def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> dict[st
             openings[f"{TRAINED}:{key}/{precision}"] = Opening(
                 graph=graph, tokenizer=bundle.directory / TOKENIZER, info=bundle.info, pieces=None, threads=threads
             )
-            openings[f"{RANDOM}:{key}/{precision}"] = double.openings[precision]
+        openings |= {f"{RANDOM}:{key}/{form}": opening for form, opening in double.openings.items()}
     return openings
 
 

@@ -1,0 +1,72 @@
+"""Candidates against the clock and on the scales: rounds in one process, memory in one each, and which form counts."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+
+from pipeline.plan_config import PlanConfig
+from pipeline.plan_engine import Opening, measure_memory, staying, take_turn
+from pipeline.processes import own_processes, work_all
+from pipeline.recipe import BenchConfig
+from pipeline.statistics import ratio_of_medians
+from serve.measure_plan import Round, Workload, take_turns
+from serve.threads import available_cores
+
+FUSED, TRACED = "float32", "float32-traced"
+"""Names of the two forms of a float32 graph. Export ships the traced one where that is surely faster; so do we."""
+
+RESAMPLES = 2_000
+
+
+def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
+    """The texts of a plan and their rounds, one batch in each; `DataError` when there is no text."""
+    from pipeline.bench import make_workload
+
+    shared = BenchConfig.model_fields.keys() & PlanConfig.model_fields.keys() - {"threads"}
+    return replace(make_workload(BenchConfig(**config.model_dump(include=shared)), texts), batches_per_round=1)
+
+
+def race_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, tuple[Round, ...]]:
+    """Every round of each opening: all in one process, one at a time, in random order in every round."""
+    stays = staying({name: opening.size_bytes for name, opening in openings.items()})
+    with own_processes(1) as pool:
+        return take_turns(
+            list(openings),
+            workload,
+            lambda name, task: pool.submit(take_turn, openings[name], task, stays=name in stays).result(),
+            lambda _name, _round: None,  # nothing to go on from: a plan that was cut short begins anew
+            "measure candidates",
+        )
+
+
+def choose_forms(rounds: Mapping[str, tuple[Round, ...]]) -> dict[str, str]:
+    """For each row the contestant that stands for it: itself, or its traced form where that is surely faster.
+
+    Surely: the 95 % interval of the ratio of their medians lies above 1, which is export's own rule.
+    """
+    chosen = {}
+    for row in rounds:
+        candidate, _, form = row.rpartition("/")
+        if form != TRACED:
+            traced = f"{candidate}/{TRACED}"
+            chosen[row] = traced if form == FUSED and _surely_faster(rounds, traced, row) else row
+    return chosen
+
+
+def weigh_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, int]:
+    """Peak resident bytes of each opening, alone in a process that takes one turn.
+
+    As many at a time as there are cores: memory, unlike time, does not depend on who else is at work.
+    """
+    peaks = work_all(
+        partial(measure_memory, task=workload.task(0)), list(openings.values()),
+        processes=available_cores(), description="weigh candidates", lives=1,
+    )  # fmt: skip
+    return dict(zip(openings, peaks, strict=True))
+
+
+def _surely_faster(rounds: Mapping[str, tuple[Round, ...]], row: str, than: str) -> bool:
+    if row not in rounds:
+        return False
+    slow, fast = ([turn.single_ms for turn in rounds[name]] for name in (than, row))
+    return ratio_of_medians(slow, fast, seed=1, resamples=RESAMPLES).low > 1

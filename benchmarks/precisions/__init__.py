@@ -1,0 +1,1 @@
+"""What each precision of a student costs and keeps."""

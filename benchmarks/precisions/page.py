@@ -18,11 +18,11 @@ HEADER = """\
 # Precisions, measured
 
 Written by `python -m benchmarks.precisions`, from the raw samples in `benchmarks/precisions/results/`. What each
-precision is stands in [precisions.md](../precisions.md). Quality is on the test split, of the sealed bundle through the
-serving runtime; *kept* is its ratio to the same model's float32, paired by text, with a 95 % interval. Speeds are of one
-run in which all rows of a table took turns; *faster* and *throughput* are ratios to the same model's float32, with a
-95 % interval by bootstrap over rounds. *Moved in company* is the largest change of any embedding component, and of
-labels in 10,000, when a text shares its batch with others.
+precision is stands in [precisions.md](../precisions.md). Quality is on the test split, of the sealed bundle through
+the serving runtime; *kept* is its ratio to the same model's float32, paired by text, with a 95 % interval. Speeds are
+of one run in which all rows of a table took turns; *faster* and *throughput* are ratios to the same model's float32,
+with a 95 % interval by bootstrap over rounds. *Moved in company* is the largest change of any embedding component, and
+of labels in 10,000, when a text shares its batch with others.
 """
 
 
@@ -50,7 +50,7 @@ def _section(name: str, found: Mapping[str, Any], plot: str) -> Iterator[str]:
     yield from _choices(found)
     yield (
         f"\n*{machine['processor']}, {machine['usable_cores']} cores; load average before "
-        f"{found['load_average']['before']}; onnxruntime {machine['versions']['onnxruntime']}.*\n"
+        f"{found['load_average']['before']}; {_runtime(machine)}.*\n"
     )
 
 
@@ -138,6 +138,10 @@ def faster(row: Mapping[str, Any], reference: Mapping[str, Any]) -> Interval:
 def throughput(row: Mapping[str, Any], reference: Mapping[str, Any]) -> Interval:
     """How many times as many texts a second the row answers in batches."""
     return ratio_of_medians(row["batch_texts_per_second"], reference["batch_texts_per_second"], seed=1)
+
+
+def _runtime(machine: Mapping[str, Any]) -> str:
+    return next((version for version in machine["versions"] if version.startswith("onnxruntime ")), "onnxruntime")
 
 
 def _verdict(interval: Interval, bound: float) -> str:

@@ -45,7 +45,7 @@ class CalibrationConfig(Config):
         default=("minmax", "percentile", "entropy"), min_length=1
     )
     """Ways to set the ranges; the one whose graph has the best quality is kept."""
-    judged_texts: int = Field(default=1000, gt=0)
+    judged_texts: int = Field(default=2000, gt=0)
     """Texts on which quality is measured: of the validation split, evenly spaced."""
 
 

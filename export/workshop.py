@@ -21,6 +21,7 @@ from export.source import Source
 from export.texts import Texts, batches_of, spread_out
 
 _CALIBRATION_BATCH = 16
+_ERROR_TEXTS = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,11 @@ class Workshop:
         return self.scores(graph).value / max(self.reference_scores.value, 1e-9)
 
     def error(self, graph: Path) -> float:
-        """How far its answers are from float32's."""
-        return error(self._answers(graph), self.reference)
+        """How far its answers to some of the judged texts are from float32's: finer than quality, and soon measured."""
+        places = spread_out(len(self.texts.judged), _ERROR_TEXTS)
+        texts = [self.texts.judged[place] for place in places]
+        answers = answer_all(ask_onnx(open_session(graph)), texts, self.source.pad_id)
+        return error(answers, [self.reference[place] for place in places])
 
     def kept(self, graph: Path) -> dict[str, Any]:
         """Facts of its quality, with an interval."""

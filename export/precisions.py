@@ -13,7 +13,8 @@ from export.half import to_float16
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.saturation import audit_saturation
 from export.sensitivity import read_nodes
-from export.static import choose_static
+from export.smooth import smooth
+from export.static import choose_static, quantize_static
 from export.variants import choose_variant, latency_in_turns
 from export.workshop import Workshop
 
@@ -38,32 +39,50 @@ def ship_faster(workshop: Workshop, out: Path) -> dict[str, Any]:
 
 
 def _make_int8(workshop: Workshop, out: Path) -> dict[str, Any]:
-    fused, target, floor = workshop.fused, workshop.target, workshop.config.min_quality
+    target, floor = workshop.target, workshop.config.min_quality
+    base, smoothing = _best_base(workshop, lambda graph, made: quantize_dynamic_int8(graph, made, target))
     searched: dict[str, Any] = {}
     kept_float: frozenset[str] = frozenset()
     if floor is not None and workshop.texts.are_real:
         tried = workshop.scratch / "tried.onnx"
 
         def make(kept: frozenset[str]) -> Path:
-            quantize_dynamic_int8(fused, tried, target, keep_float=kept)
+            quantize_dynamic_int8(base, tried, target, keep_float=kept)
             return tried
 
         found = find_precision_map(
-            read_nodes(fused, quantizable_nodes(fused)),
+            read_nodes(base, quantizable_nodes(base)),
             floor=floor,
-            float32=fused,
+            float32=workshop.fused,
             make=make,
             quality=workshop.quality,
             error=workshop.error,
             latency_ms=lambda graphs: latency_in_turns(graphs, workshop.texts.judged),
         )
         kept_float, searched = found.kept, {"budget": found.facts()}
-    facts = quantize_dynamic_int8(fused, out, target, keep_float=kept_float)
+    facts = quantize_dynamic_int8(base, out, target, keep_float=kept_float)
     return {
         "quantization": facts,
+        **smoothing,
         **searched,
         "saturation": audit_saturation(out, workshop.calibration_batches()),
     }
+
+
+def _best_base(workshop: Workshop, quantize: Callable[[Path, Path], object]) -> tuple[Path, dict[str, Any]]:
+    """The fused graph, or its smoothed form where that is quantized with less error; facts of both."""
+    if not workshop.texts.are_real:
+        return workshop.fused, {}
+    smoothed, tried = workshop.scratch / "smoothed.onnx", workshop.scratch / "tried.onnx"
+    if not smoothed.exists():
+        smooth(workshop.fused, smoothed, workshop.calibration_batches())
+    errors = {}
+    for name, graph in (("plain", workshop.fused), ("smoothed", smoothed)):
+        quantize(graph, tried)
+        errors[name] = workshop.error(tried)
+    is_better = errors["smoothed"] < errors["plain"]
+    facts = {"smoothing": {"errors": errors, "chosen": "smoothed" if is_better else "plain"}}
+    return smoothed if is_better else workshop.fused, facts
 
 
 def _make_static(workshop: Workshop, out: Path) -> dict[str, Any]:
@@ -72,11 +91,14 @@ def _make_static(workshop: Workshop, out: Path) -> dict[str, Any]:
             "int8-static learns the ranges of activations from texts, and there are none",
             "name some with --data, a sealed data set or a file of texts, or leave int8-static out of precisions",
         )
+    batches, target = workshop.calibration_batches(), workshop.target
+    base, smoothing = _best_base(
+        workshop, lambda graph, made: quantize_static(graph, made, target, batches, method="minmax")
+    )
     facts = choose_static(
-        workshop.fused, out, workshop.target, workshop.calibration_batches(), quality=workshop.quality,
-        methods=workshop.config.calibration.methods,
-    )  # fmt: skip
-    return {"quantization": facts, "saturation": audit_saturation(out, workshop.calibration_batches())}
+        base, out, target, batches, quality=workshop.quality, methods=workshop.config.calibration.methods
+    )
+    return {"quantization": facts, **smoothing, "saturation": audit_saturation(out, batches)}
 
 
 def _make_blocks(bits: Any) -> Callable[[Workshop, Path], dict[str, Any]]:

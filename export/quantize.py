@@ -75,9 +75,6 @@ def quantize_dynamic_int8(
     }
 
 
-quantize = quantize_dynamic_int8
-
-
 def count_integer_nodes(path: Path) -> dict[str, int]:
     """How many nodes of each kind read int8 weights in the graph at `path`."""
     kinds = Counter(node.op_type for node in onnx.load(path).graph.node)

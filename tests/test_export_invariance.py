@@ -13,7 +13,7 @@ from export.fuse import fuse
 from export.graph import export_graph
 from export.grid import Inputs
 from export.invariance import ask_session, measure_invariance, pad_texts, upper_bound
-from export.quantize import quantize
+from export.quantize import quantize_dynamic_int8
 from export.session import open_session
 from export.source import load_source
 
@@ -167,7 +167,7 @@ def test_dynamic_int8_depends_on_company_and_float32_does_not(tmp_path: Path) ->
     source = load_source(make_classifier(tmp_path / "model"))
     export_graph(source, tmp_path / "raw.onnx", opset=17)
     fuse(tmp_path / "raw.onnx", tmp_path / "float32.onnx", source.architecture)
-    quantize(tmp_path / "float32.onnx", tmp_path / "int8.onnx", "avx2")
+    quantize_dynamic_int8(tmp_path / "float32.onnx", tmp_path / "int8.onnx", "avx2")
     texts = [dict(words, token_type_ids=np.zeros_like(words["input_ids"])) for words in ragged(60)]
     moved = {
         precision: measure_invariance(

@@ -20,7 +20,7 @@ from export.graph import export_graph
 from export.grid import Cell, alone, fill, make_cells, most_padded_row, vocabulary_of
 from export.instruction_set import SATURATES
 from export.parity import Comparison, check, left_padding_shift, prove, token_types_of
-from export.quantize import quantize
+from export.quantize import quantize_dynamic_int8
 from export.source import Source, load_source
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
@@ -39,7 +39,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     source = load_source(make_classifier(directory / "model"))
     export_graph(source, directory / "raw.onnx", opset=17)
     fuse(directory / "raw.onnx", directory / "fused.onnx", source.architecture)
-    quantize(directory / "fused.onnx", directory / "int8.onnx", "avx2")
+    quantize_dynamic_int8(directory / "fused.onnx", directory / "int8.onnx", "avx2")
     return Exported(source, directory / "fused.onnx", directory / "int8.onnx")
 
 
@@ -221,7 +221,7 @@ def test_the_source_answers_one_by_one_as_in_a_batch(exported: Exported) -> None
 @pytest.mark.parametrize("target", list(SATURATES))
 def test_weights_have_seven_bits_only_where_eight_saturate(exported: Exported, tmp_path: Path, target: str) -> None:
     """Oracle: the weights in the file; 255 x 64 x 2 fits in 16 bits and 255 x 127 x 2 does not."""
-    settings = quantize(exported.float32, tmp_path / "int8.onnx", target)
+    settings = quantize_dynamic_int8(exported.float32, tmp_path / "int8.onnx", target)
     tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
     largest = max(
         np.abs(onnx.numpy_helper.to_array(tensor).astype(np.int32)).max()
@@ -244,7 +244,7 @@ def test_each_channel_has_its_own_scale(exported: Exported) -> None:
 
 def test_int8_covers_every_large_weight(exported: Exported, tmp_path: Path) -> None:
     """Oracle: the file; no float32 tensor larger than a bias or scale is left, embeddings included."""
-    settings = quantize(exported.float32, tmp_path / "int8.onnx", "vnni")
+    settings = quantize_dynamic_int8(exported.float32, tmp_path / "int8.onnx", "vnni")
     assert settings["nodes"] == {"MatMulInteger": 2 * 3 + 2, "QAttention": 2, "QEmbedLayerNormalization": 1}
     left = [t.name for t in onnx.load(tmp_path / "int8.onnx").graph.initializer if t.data_type == 1 and len(t.dims) > 1]
     assert left == []

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Faults of the input are two lines on stderr, never a stack trace."""
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    options = build_parser().parse_args(arguments)
+    options = _parse(arguments)
     try:
         code: int = options.action(options)
     except UnderstudyError as error:
@@ -46,6 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return code
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Overrides may stand before, between and after options; argparse by itself takes only those before."""
+    parser = build_parser()
+    options, left = parser.parse_known_args(arguments)
+    if left and (not hasattr(options, "overrides") or any(word.startswith("-") or "=" not in word for word in left)):
+        parser.error(f"unrecognized arguments: {' '.join(left)}")
+    if left:
+        options.overrides += left
+    return options
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ the sums of a row's exponentials,
 Padded keys have zero vectors: they score 0 in both models, which drops them from the sum, and `z` leaves them out.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -64,15 +65,15 @@ class _Fused(torch.autograd.Function):
         weights = mask / (mask.sum(1, keepdim=True).clamp(min=1) * heads * len(mask))
         with torch.autocast(mask.device.type, enabled=False):
             for texts, length in _groups(mask, heads):
-                group = _Group.of(
-                    texts, length, mask, weights=weights, teacher=teacher, student=student, heads=heads, wanted=wanted
-                )
-                for pair in pairs:
-                    loss += group.add(pair)
-                for whole, part in zip(gradients, group.gradients, strict=True):
-                    if group.padded:
-                        part.mul_(group.keys)
-                    whole[texts, :length] = _merge(part.mul_(_scale(part)), heads)
+                rows = _Rows.of(mask[texts, :length], weights[texts, :length], heads)
+                for some in _apart(pairs):
+                    named = {index for left, right, _ in some for index in (left, right)}
+                    theirs, ours = ({i: model[i][texts, :length] for i in named} for model in (teacher, student))
+                    group = _Group.of(rows, theirs, ours, heads, wanted=wanted)
+                    loss += torch.stack([group.add(pair) for pair in some]).sum()
+                    for index, gradient in group.gradients.items():
+                        by_head = gradients[index].view(*mask.shape, heads, -1)
+                        by_head[texts, :length] = group.merged(gradient, heads)
         ctx.save_for_backward(*gradients)
         ctx.vectors, ctx.dtypes = vectors, [x.dtype for x in student]
         return loss
@@ -90,58 +91,69 @@ class _Fused(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class _Group:
-    """Texts of like length, their vectors split: all tensors are `matrices seq size`, with a matrix for each head.
+class _Rows:
+    """What is said of each token of texts of like length, once for each head: `matrices seq 1`."""
 
-    Vectors are divided by the fourth root of their size, so that their products are the scores.
-    """
-
-    teacher: list[Tensor]
-    student: list[Tensor]
     weights: Tensor
     keys: Tensor
     """1 at real tokens, 0 at padding."""
     padded: bool
-    longest: list[tuple[Tensor, Tensor]]
+
+    @classmethod
+    def of(cls, mask: Tensor, weights: Tensor, heads: int) -> "_Rows":
+        """From what is said of each text's tokens, `texts seq`."""
+        keys, row_weights = (x.float().repeat_interleave(heads, 0)[..., None] for x in (mask, weights))
+        return cls(row_weights, keys, not bool(mask.all()))
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Vectors of texts of like length, by index, split: `matrices size seq`, with a matrix for each text and head.
+
+    Vectors are divided by the fourth root of their size, so that their products are the scores. They are columns: a
+    product whose result is as wide as a text is long takes a third of the time of one as narrow as a vector.
+    """
+
+    rows: _Rows
+    teacher: dict[int, Tensor]
+    student: dict[int, Tensor]
+    longest: dict[int, tuple[Tensor, Tensor]]
     """Length of the longest of each teacher's and student's vectors."""
-    gradients: list[Tensor]
+    gradients: dict[int, Tensor]
     """By the divided vectors."""
 
     @classmethod
     def of(
-        cls, texts: Tensor | slice, length: int, mask: Tensor, *, weights: Tensor, teacher: Sequence[Tensor],
-        student: Sequence[Tensor], heads: int, wanted: bool,
-    ) -> "_Group":  # fmt: skip
-        """The texts at the indices `texts`, of which the longest has `length` tokens."""
-        keys, row_weights = (x[texts, :length].float().repeat_interleave(heads, 0)[..., None] for x in (mask, weights))
-        padded = not bool(keys.all())
-        theirs, ours = ([_split(x[texts, :length], heads) for x in model] for model in (teacher, student))
-        if padded:  # also where padding is not finite
-            theirs, ours = ([x.masked_fill(keys == 0, 0.0) for x in model] for model in (theirs, ours))
-        longest = [(_longest(x), _longest(y)) for x, y in zip(theirs, ours, strict=True)]
-        gradients = [torch.zeros_like(x) for x in ours] if wanted else []
-        return cls(theirs, ours, row_weights, keys, padded, longest, gradients)
+        cls, rows: _Rows, teacher: dict[int, Tensor], student: dict[int, Tensor], heads: int, *, wanted: bool
+    ) -> "_Group":
+        """From vectors `texts seq hidden`."""
+        theirs, ours = ({i: _split(x, heads) for i, x in model.items()} for model in (teacher, student))
+        if rows.padded:  # also where padding is not finite
+            hide = rows.keys.mT == 0
+            theirs, ours = ({i: x.masked_fill(hide, 0.0) for i, x in model.items()} for model in (theirs, ours))
+        longest = {i: (_longest(theirs[i]), _longest(ours[i])) for i in ours}
+        gradients = {i: torch.zeros_like(x) for i, x in ours.items()} if wanted else {}
+        return cls(rows, theirs, ours, longest, gradients)
 
     def add(self, pair: Pair) -> Tensor:
         """The loss of one pair; its gradient is added to `gradients`."""
         left, right, factor = pair
-        shifted, weights = not self._bounded(left, right), factor * self.weights
-        (query_t, key_t), (query_s, key_s) = ((x[left], x[right].mT) for x in (self.teacher, self.student))
+        shifted, weights = not self._bounded(left, right), factor * self.rows.weights
+        (query_t, key_t), (query_s, key_s) = ((x[left], x[right]) for x in (self.teacher, self.student))
         products, sums_t, sums_s = list[Tensor](), list[Tensor](), list[Tensor]()
         for part, rows, room in _slices(query_s):
-            here = part if room.shape[2] == room.shape[3] else (part, rows)
-            keys, weight, queries = self.keys[part], weights[here], query_s[here]
+            keys, weight, queries = self.rows.keys[part], weights[part, rows], query_s[part, :, rows]
             scores_t, scores_s, p_t = room.unbind()
-            torch.bmm(query_t[here], key_t[part], out=scores_t)
-            torch.bmm(queries, key_s[part], out=scores_s)
+            torch.bmm(query_t[part, :, rows].mT, key_t[part], out=scores_t)
+            torch.bmm(queries.mT, key_s[part], out=scores_s)
             if shifted:  # by anything that is the same for all keys: it cancels
                 for scores in (scores_t, scores_s):
                     scores.add_((1 - keys.mT) * PADDING_SCORE)
                     scores.sub_(scores.amax(2, keepdim=True))
             torch.exp(scores_t, out=p_t)
             difference, p_s = scores_t.sub_(scores_s), scores_s.exp_()
-            z_t, z_s = (torch.bmm(x, keys) if self.padded else x.sum(2, keepdim=True) for x in (p_t, p_s))
-            if self.padded:  # a text without a real token has no sum; its weight is 0
+            z_t, z_s = (torch.bmm(x, keys) if self.rows.padded else x.sum(2, keepdim=True) for x in (p_t, p_s))
+            if self.rows.padded:  # a text without a real token has no sum; its weight is 0
                 z_t, z_s = (z.clamp_min_(torch.finfo(z.dtype).tiny) for z in (z_t, z_s))
             sums_t.append(z_t.view(-1))
             sums_s.append(z_s.view(-1))
@@ -149,8 +161,8 @@ class _Group:
             products.append(torch.dot(p_t.view(-1), difference.view(-1)))
             if self.gradients:
                 gradient = p_s.mul_(weight / z_s).sub_(p_t)
-                self.gradients[left][here].baddbmm_(gradient, self.student[right][part])
-                self.gradients[right][part].baddbmm_(gradient.mT, queries)
+                self.gradients[left][part, :, rows].baddbmm_(key_s[part], gradient.mT)
+                self.gradients[right][part].baddbmm_(queries, gradient)
         logs = torch.cat(sums_s).log_() - torch.cat(sums_t).log_()  # the rows of all slices, in their order
         return torch.stack(products).sum() + torch.dot(weights.view(-1), logs)
 
@@ -159,10 +171,28 @@ class _Group:
         products = (query * key for query, key in zip(self.longest[left], self.longest[right], strict=True))
         return all(bool(product < UNSHIFTED_BOUND) for product in products)
 
+    def merged(self, gradient: Tensor, heads: int) -> Tensor:
+        """A gradient by the vectors as they were given, `texts seq heads size`; nothing at padding."""
+        if self.rows.padded:
+            gradient.mul_(self.rows.keys.mT)
+        scaled = gradient.mul_(_scale(gradient))
+        return scaled.view(-1, heads, *scaled.shape[1:]).permute(0, 3, 1, 2)
+
+
+def _apart(pairs: Sequence[Pair]) -> list[list[Pair]]:
+    """Pairs in sets that share no vectors: split a set at a time, few vectors are in memory at once."""
+    sets: list[list[Pair]] = []
+    for pair in pairs:
+        shared = [some for some in sets if any({*pair[:2]} & {*other[:2]} for other in some)]
+        sets = [some for some in sets if some not in shared]
+        sets.append([*itertools.chain.from_iterable(shared), pair])
+    return sets
+
 
 def _longest(vectors: Tensor) -> Tensor:
-    lengths: Tensor = torch.linalg.vector_norm(vectors, dim=2)
-    return lengths.amax()
+    """A sum of squares, as `vector_norm` over a middle dimension takes 50 times as long."""
+    squares: Tensor = vectors.square().sum(1)
+    return squares.amax().sqrt()
 
 
 def _groups(mask: Tensor, heads: int) -> Iterator[tuple[Tensor | slice, int]]:
@@ -183,7 +213,7 @@ def _groups(mask: Tensor, heads: int) -> Iterator[tuple[Tensor | slice, int]]:
 
 def _slices(query: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
     """Matrices and query rows taken at a time, with room for three slices of scores."""
-    matrices, length, _ = query.shape
+    matrices, _, length = query.shape
     rows = min(length, max(1, SLICE_ELEMENTS[query.device.type] // length))
     step = min(matrices, max(1, SLICE_ELEMENTS[query.device.type] // (rows * length)))
     room = query.new_empty(3, step * rows * length)
@@ -195,19 +225,13 @@ def _slices(query: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
 
 
 def _split(vectors: Tensor, heads: int) -> Tensor:
-    """`batch seq hidden` as `batch*heads seq size`, in float32, divided by the fourth root of the size."""
+    """`batch seq hidden` as `batch*heads size seq`, in float32, divided by the fourth root of the size."""
     batch, seq, hidden = vectors.shape
-    split = vectors.detach().view(batch, seq, heads, hidden // heads).transpose(1, 2).to(torch.float32)
-    room = split.new_empty(batch * heads, seq, hidden // heads)
+    split = vectors.detach().view(batch, seq, heads, hidden // heads).permute(0, 2, 3, 1).to(torch.float32)
+    room = split.new_empty(batch * heads, hidden // heads, seq)
     torch.mul(split, _scale(split), out=room.view(split.shape))
     return room
 
 
 def _scale(vectors: Tensor) -> float:
-    return float(vectors.shape[-1] ** -0.25)
-
-
-def _merge(vectors: Tensor, heads: int) -> Tensor:
-    """`_split` undone, but for the division."""
-    matrices, seq, size = vectors.shape
-    return vectors.view(matrices // heads, heads, seq, size).transpose(1, 2).reshape(-1, seq, heads * size)
+    return float(vectors.shape[-2] ** -0.25)

@@ -122,9 +122,8 @@ def random_batch(vocabulary: int, texts: int, length: int, *, ragged: bool = Fal
     lengths = torch.linspace(length / 4 if ragged else length, length, texts).round().long()
     mask = torch.arange(length) < lengths[:, None]
     ids = torch.randint(1, vocabulary, (texts, length), generator=generator).masked_fill(~mask, 0)
-    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, torch.full((texts,), -1)).to(
-        torch.device(device)
-    )
+    inputs, labels = {"input_ids": ids, "attention_mask": mask.long()}, torch.full((texts,), -1)
+    return Batch(inputs, mask, labels).to(torch.device(device))
 
 
 def _bert(**shape: int) -> PreTrainedModel:

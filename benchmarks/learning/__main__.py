@@ -1,10 +1,12 @@
 """Does each objective teach what it should? Students of one start and one budget, three seeds, on real intents.
 
-    python -m benchmarks.learning DIR --out out/learning
+    python -m benchmarks.learning DIR --out out/learning --page docs/results/learning.md
 
 DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. A few texts of each label keep
-it; the teacher is fine-tuned on these, and shows what it thinks of all the others, unlabelled, as in the papers. Every
-student takes as many steps of as many texts. Runs are stages: what is done is not done again.
+it; the teacher is fine-tuned on these. Relations are learnt from all training texts, without labels, as in the papers:
+they need no task. What the task teaches, labels or logits, is learnt from the few texts; the last rows show what logits
+do when the teacher's answers to all of them may be had too. Every student takes as many steps of as many texts, and
+starts from the same weights. Runs are stages: what is done is not done again.
 """
 
 import argparse
@@ -38,11 +40,13 @@ RELATIONS = {"kind": "relations", "relation_heads": 48}
 
 @dataclass(frozen=True)
 class Leg:
-    """Objectives, who teaches them, and for how many steps."""
+    """Objectives, who teaches them, for how many steps, and from which texts."""
 
     objectives: tuple[Mapping[str, Any], ...]
-    teacher: str
     steps: int
+    teacher: str = "teacher"
+    unlabelled: bool = False
+    """All training texts, without labels; else the few with."""
 
 
 @dataclass(frozen=True)
@@ -57,21 +61,21 @@ class Condition:
 ALL = RELATION_STEPS + PREDICTION_STEPS
 
 
-def _relations_first(name: str, about: str, relations: Mapping[str, Any], teacher: str = "teacher") -> Condition:
-    return Condition(
-        name, about, (Leg((relations,), teacher, RELATION_STEPS), Leg((LOGITS,), "teacher", PREDICTION_STEPS))
-    )
+def _relations_first(name: str, about: str, relations: Mapping[str, Any], **of: Any) -> Condition:
+    """Relations of all texts, then logits: of the few texts unless `everywhere`."""
+    everywhere = of.pop("everywhere", False)
+    first = Leg((relations,), RELATION_STEPS, unlabelled=True, **of)
+    return Condition(name, about, (first, Leg((LOGITS,), PREDICTION_STEPS, unlabelled=everywhere)))
 
 
 CONDITIONS = (
-    Condition("labels", "labels only", (Leg((LABELS,), "teacher", ALL),)),
-    Condition("logits", "logits only", (Leg((LOGITS,), "teacher", ALL),)),
+    Condition("labels", "labels only", (Leg((LABELS,), ALL),)),
+    Condition("logits", "logits only", (Leg((LOGITS,), ALL),)),
     _relations_first("minilmv2", "MiniLMv2 (QQ, KK, VV), then logits", RELATIONS),
-    Condition("joint", "MiniLMv2 and logits together", (Leg((RELATIONS, LOGITS), "teacher", ALL),)),
-    _relations_first(
-        "no-values", "the first without the value relation", RELATIONS | {"pairs": {"QQ": 1.0, "KK": 1.0}}
-    ),
-    _relations_first("random-relations", "the first, relations of a teacher of random weights", RELATIONS, "random"),
+    _relations_first("no-values", "the same without the value relation", RELATIONS | {"pairs": {"QQ": 1.0, "KK": 1.0}}),
+    _relations_first("random", "the same, relations of a teacher of random weights", RELATIONS, teacher="random"),
+    Condition("logits-all", "logits only, of all texts", (Leg((LOGITS,), ALL, unlabelled=True),)),
+    _relations_first("minilmv2-all", "MiniLMv2, then logits, of all texts", RELATIONS, everywhere=True),
 )
 
 
@@ -84,8 +88,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", nargs="*", help="names of conditions")
     options = parser.parse_args()
-    data = _subset(options.data, options.out)
+    whole = _whole(options.data, options.out)
+    data = _subset(whole, options.out)
     models = _teachers(data, options.out)
+    models |= {f"start-{seed}": _start(seed, whole, models, options.out) for seed in range(1, options.seeds + 1)}
     rows = [condition for condition in CONDITIONS if not options.only or condition.name in options.only]
     results = {
         c.name: [_student(c, seed, data, models, options.out) for seed in range(1, options.seeds + 1)] for c in rows
@@ -101,18 +107,21 @@ def main() -> None:
         options.page.write_text(page, encoding="utf-8")
 
 
-def _subset(source: Path, out: Path) -> Path:
-    """CLINC150 with `TEXTS_PER_LABEL` training texts a label; sealed once."""
-    from pipeline.data import run_data
+def _whole(source: Path, out: Path) -> Path:
+    """CLINC150, sealed."""
+    from pipeline.data import data_stage
     from pipeline.recipe import Recipe
 
+    recipe = load_config(Recipe, Path("recipes/clinc150.yaml"), [f"data.source.directory={source}"])
+    run_stage(*data_stage(recipe.data, out / "whole"))
+    return out / "whole"
+
+
+def _subset(whole: Path, out: Path) -> Path:
+    """`TEXTS_PER_LABEL` training texts a label of it, sealed once, and beside them all texts without labels."""
     data = out / "data"
     if (data / "manifest.json").exists():
         return data
-    recipe = load_config(Recipe, Path("recipes/clinc150.yaml"), [f"data.source.directory={source}"])
-    whole = out / "whole"
-    whole.mkdir(parents=True, exist_ok=True)
-    run_data(recipe.data, whole)
     info = read_info(whole)
     counts = dict.fromkeys(range(len(info.labels)), 0)
     kept: list[Example] = []
@@ -141,37 +150,50 @@ def _teachers(data: Path, out: Path) -> dict[str, Path]:
     shape = START | {"layers": 6, "embeddings": None}
     random = ModelConfig.model_validate({"start": shape, "teacher": "teacher", "seed": 1})
     models = {"teacher": out / "teacher", "random": out / "random"}
-    _make("teacher", teacher, data, models)
-    _make("random", random, data, models)
+    _make("teacher", teacher, data, models, out)
+    _make("random", random, data, models, out)
     return models
+
+
+def _start(seed: int, whole: Path, models: Mapping[str, Path], out: Path) -> Path:
+    """The untrained student of one seed, with the pieces of all texts: the same for every condition."""
+    config = ModelConfig.model_validate({"start": START, "teacher": "teacher", "seed": seed, "vocabulary": {}})
+    known = {**models, f"start-{seed}": out / f"start-{seed}"}
+    _make(f"start-{seed}", config, whole, known, out)
+    return known[f"start-{seed}"]
 
 
 def _student(condition: Condition, seed: int, data: Path, models: Mapping[str, Path], out: Path) -> np.ndarray:
     """Whether each test text was answered rightly, by the student of one condition and seed."""
-    known = dict(models)
-    start: Mapping[str, Any] = START
+    known, start = dict(models), f"start-{seed}"
     for index, leg in enumerate(condition.legs):
-        name = f"{condition.name}-{seed}-{index}"
+        name = _name(condition, seed, index)
         known[name] = out / name
-        kinds = {objective["kind"] for objective in leg.objectives}
+        is_relations = {objective["kind"] for objective in leg.objectives} == {"relations"}
         phase = Phase.model_validate({
             "name": "leg", "objectives": leg.objectives, "steps": leg.steps, "batch_size": BATCH, "noise": NOISE,
-            "learning_rate": 1e-3 if kinds == {"relations"} else 5e-4, "dropout": 0.1,
-            "corpus": None if "labels" in kinds else "texts",
+            "learning_rate": 1e-3 if is_relations else 5e-4, "dropout": 0.1,
+            "corpus": "texts" if leg.unlabelled else None,
         })  # fmt: skip
         config = ModelConfig.model_validate({
-            "start": start, "teacher": leg.teacher, "seed": seed, "phases": [phase],
-            "vocabulary": None if index else {},
+            "start": {"kind": "checkpoint", "source": f"model:{start}"}, "teacher": leg.teacher, "seed": seed,
+            "phases": [phase],
         })  # fmt: skip
-        _make(name, config, data, known)
-        start = {"kind": "checkpoint", "source": f"model:{name}"}
-    return _correct(known[name], data)
+        _make(name, config, data, known, out)
+        start = name
+    return _correct(known[start], data)
 
 
-def _make(name: str, config: ModelConfig, data: Path, models: Mapping[str, Path]) -> None:
+def _name(condition: Condition, seed: int, index: int) -> str:
+    """Conditions that begin alike share the leg."""
+    alike = next(c for c in CONDITIONS if c.legs[: index + 1] == condition.legs[: index + 1])
+    return f"{alike.name}-{seed}-{index}"
+
+
+def _make(name: str, config: ModelConfig, data: Path, models: Mapping[str, Path], out: Path) -> None:
     from distill.run import distill_stage
 
-    texts = {"source": {"kind": "files", "directory": data.parent, "files": [TEXTS]}}
+    texts = {"source": {"kind": "files", "directory": out, "files": [TEXTS]}}
     corpora = {"texts": CorpusConfig.model_validate(texts)}
     stage, work = distill_stage(name, config, data=data, out=models[name], models=models, corpora=corpora)
     run_stage(stage, work)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact.errors import ModelError
-from serve.engine import Outputs
+from serve.engine import Outputs, Problem
 from serve.threads import plan_threads
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class PyTorchEngine:
     """`model/pytorch`."""
     labels: tuple[str, ...]
     embedding_size: int
+    problem: Problem | None = "single-label"
     max_tokens: int
     """Longest input in tokens, special ones included."""
     size_bytes: int

@@ -27,7 +27,7 @@ from starlette.routing import Route
 
 from artifact.errors import ServeError
 from serve.boundary import Boundary
-from serve.engine import Engine, Floats, normalize, softmax
+from serve.engine import Engine, Floats, normalize, scores_of
 from serve.lane import Answer, Lane
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.openapi import describe_api
@@ -119,7 +119,8 @@ class _Service:
         if not labels:
             raise Problem(422, "Validation", f"{lane.engine.name} has no labels to predict")
         answer = await self._ask(lane, asked)
-        scores = answer.outputs.logits if asked.raw_scores else softmax(answer.outputs.logits)
+        logits = answer.outputs.logits
+        scores = logits if asked.raw_scores else scores_of(logits, lane.engine.problem)
         ranked = rank(labels, scores)
         return reply(ranked[0] if isinstance(asked.inputs, str) else ranked, headers=_phases(lane, answer))
 

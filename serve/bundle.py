@@ -9,6 +9,7 @@ from pydantic import Field
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
+from serve.engine import Problem
 
 ANSWERED = ("classification", "ranking", "embedding")
 """Tasks whose graphs give one row a text, which is what the runtime hands on."""
@@ -39,7 +40,7 @@ class BundleInfo(Config):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """Model, such as `student`."""
     task: Literal["classification", "ranking", "token-classification", "question-answering", "embedding"]
-    problem: Literal["single-label", "multi-label", "regression"] | None = None
+    problem: Problem | None = None
     """What the columns of a classifier's logits are."""
     pooling: Pooling = Pooling()
     labels: tuple[str, ...] = ()

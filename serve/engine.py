@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+Problem = Literal["single-label", "multi-label", "regression"]
+"""What the columns of a classifier's logits are: rivals, independent yes or no, or a measured quantity."""
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
@@ -44,6 +46,10 @@ class Engine(Protocol):
         """Names of the columns of the logits."""
 
     @property
+    def problem(self) -> Problem | None:
+        """What the logits are; None for a model that ranks, or that has none."""
+
+    @property
     def embedding_size(self) -> int:
         """Columns of the embeddings; 0 when it gives none."""
 
@@ -53,6 +59,18 @@ class Engine(Protocol):
 
     def run(self, texts: Sequence[str]) -> Outputs:
         """Answers to `texts`, in their order; no text's answer depends on the others."""
+
+
+def scores_of(logits: Floats, problem: Problem | None) -> Floats:
+    """What a person wants to read off `logits`: shares of rivals, chances each for itself, or a quantity as it is.
+
+    A ranking's one column becomes a chance too: of two equal scores, neither is the better answer.
+    """
+    if problem == "regression":
+        return logits
+    if problem == "single-label":
+        return softmax(logits)
+    return np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32)
 
 
 def softmax(logits: Floats) -> Floats:

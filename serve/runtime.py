@@ -22,7 +22,7 @@ from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # sh
 
 from artifact.errors import ArtifactError
 from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle
-from serve.engine import Floats, Integers, Outputs, softmax
+from serve.engine import Floats, Integers, Outputs, Problem, scores_of
 from serve.threads import plan_threads
 
 BATCH_TOKENS = 512
@@ -113,6 +113,11 @@ class Runtime:
         return self.bundle.info.labels
 
     @property
+    def problem(self) -> Problem | None:
+        """What the logits are."""
+        return self.bundle.info.problem
+
+    @property
     def embedding_size(self) -> int:
         """Columns of the embeddings."""
         return self.bundle.info.embedding_size
@@ -132,8 +137,8 @@ class Runtime:
         return self.infer(self.tokenize(texts))
 
     def scores(self, texts: Sequence[str]) -> Floats:
-        """`[batch, labels]`: the probability of each label."""
-        return softmax(self.run(texts).logits)
+        """`[batch, labels]`: the probability of each label; what a regression measures, as it is."""
+        return scores_of(self.run(texts).logits, self.problem)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`; a lone surrogate becomes U+FFFD."""

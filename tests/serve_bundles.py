@@ -36,6 +36,7 @@ def describe(name: str) -> dict[str, object]:
         "schema_version": 1,
         "name": name,
         "task": "classification",
+        "problem": "single-label",
         "labels": list(LABELS),
         "max_tokens": MAX_TOKENS,
         "precisions": {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"},

@@ -18,6 +18,7 @@ class Reader:
 
     name = "reader/float32"
     embedding_size = 0
+    problem = "single-label"
     max_tokens = 8
 
     def __init__(self, labels=LABELS, *, offset=0, nan_at=None):

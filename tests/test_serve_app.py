@@ -34,6 +34,7 @@ class Echo:
     name: str = "echo/float32"
     labels: Sequence[str] = ("length",)
     embedding_size: int = 0
+    problem: str | None = "single-label"
     max_tokens: int = 100
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)

@@ -14,10 +14,11 @@ from onnx import numpy_helper
 from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, describe, make_bundle
 from tokenizers import Tokenizer
 
+from artifact.config import parse_config
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import Request, seal
-from serve.bundle import open_bundle
-from serve.engine import Engine, normalize, softmax
+from serve.bundle import Bundle, BundleInfo, open_bundle
+from serve.engine import Engine, normalize, scores_of, softmax
 from serve.runtime import Runtime, cut_batches
 from serve.threads import available_cores
 
@@ -192,6 +193,33 @@ def test_other_faults_of_a_bundle(tmp_path, bundle):
         reseal(directory)
         with pytest.raises(ArtifactError, match=f"{name} does not load"):
             Runtime.open(directory)
+
+
+@pytest.mark.parametrize(
+    ("problem", "scores"),
+    [
+        ("single-label", [0.25, 0.75]),
+        ("multi-label", [0.5, 0.75]),
+        ("regression", [0.0, 1.0986123]),
+        (None, [0.5, 0.75]),
+    ],
+)
+def test_scores_are_what_the_columns_mean(problem, scores):
+    """Oracle: by hand, the logits 0 and ln 3; a ranking has a sigmoid, as text-embeddings-inference gives it."""
+    logits = np.array([[0, np.log(3)]], dtype=np.float32)
+    np.testing.assert_allclose(scores_of(logits, problem), [scores], rtol=1e-6)
+
+
+def test_a_bundle_that_tags_tokens_is_refused(tmp_path):
+    """Oracle: the message; its logits are no row a text."""
+    bundle = make_bundle(tmp_path / "bundle")
+    about = json.loads((bundle / "understudy.json").read_text()) | {"task": "token-classification"}
+    (bundle / "understudy.json").write_text(json.dumps(about))
+    with pytest.raises(ArtifactError, match="is not what was sealed"):
+        Runtime.open(bundle)
+    info = parse_config(BundleInfo, about, where="test")
+    with pytest.raises(ArtifactError, match=r"is a bundle for token-classification\n  the runtime answers"):
+        Runtime.open(Bundle(directory=bundle, info=info, digest=""), threads=1)
 
 
 def test_softmax_and_normalize():

@@ -326,18 +326,19 @@ def test_training_from_the_cache_ends_with_the_same_bits(root, monkeypatch):
 
 
 def test_training_from_the_cache_in_batches_ends_with_the_same_weights(root, looked):
-    """Oracle: training without it, to 1e-6: other texts around a text move the last bits of the teacher's products.
+    """Oracle: training without it, to 1e-5: other texts around a text move the last bits of the teacher's products.
 
-    A key's bias adds the same to all scores of a softmax, so its gradient is nothing but such bits, and Adam takes them
-    for as long a step as any.
+    Most weights agree to 1e-7. But where a gradient is nothing but such bits, as that of a key's bias, which adds the
+    same to all scores of a softmax, or of a saturated pooler's weight, Adam makes as long a step of it as of any. Texts
+    that were mixed up are 1e-3 apart.
     """
     live = train(root, "live-8", cached=False, batch_size=8)
     assert looked["texts"] == 0
     cached = train(root, "cached-8", cached=True, batch_size=8)
     assert looked["texts"] == 61
-    apart = {name: (live[name] - cached[name]).abs().max().item() for name in live}
-    assert max(apart.pop(name) for name in list(apart) if name.endswith("key.bias")) < 1e-5
-    assert max(apart.values()) < 1e-6
+    apart = torch.cat([(live[name] - cached[name]).abs().flatten() for name in live])
+    assert apart.max() < 1e-5
+    assert apart.median() < 1e-7
 
 
 def train_in_child(root: Path) -> None:

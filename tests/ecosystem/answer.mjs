@@ -3,8 +3,8 @@
 // node answer.mjs MODULES < request.json > answers.json
 //
 // MODULES is the folder that holds node_modules.
-// The request: {"directory", "opener", "dtypes", "texts", "pairs", "types"}, where `pairs` is null or the second text of
-// each, and `types` whether the model takes token types, for the library would decide by the tokenizer's class.
+// The request: {"directory", "opener", "dtypes", "texts", "pairs", "types"}. `pairs` is null or the second text of each;
+// `types` says whether the model takes token types, for the library would decide by the tokenizer's class.
 // The answers: {"tokens": [[id]], dtype: {output: {"dims", "data"}}}.
 
 import { createRequire } from "node:module";

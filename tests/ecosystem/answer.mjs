@@ -3,7 +3,7 @@
 // node answer.mjs MODULES < request.json > answers.json
 //
 // MODULES is the folder that holds node_modules.
-// The request: {"directory", "opener", "dtypes", "texts", "pairs", "types"}. `pairs` is null or the second text of each;
+// The request: {"directory", "opener", "dtypes", "texts", "pairs", "types"}. `pairs` is null or each text's second;
 // `types` says whether the model takes token types, for the library would decide by the tokenizer's class.
 // The answers: {"tokens": [[id]], dtype: {output: {"dims", "data"}}}.
 

@@ -4,9 +4,8 @@
 
 DIR holds CLINC150's train, validation and test as `recipes/clinc150.yaml` reads them. A few texts of each label keep
 it; the teacher is fine-tuned on these. Relations are learnt from all training texts, without labels, as in the papers:
-they need no task. What the task teaches, labels or logits, is learnt from the few texts; the last rows show what logits
-do when the teacher's answers to all of them may be had too. Every student takes as many steps of as many texts, and
-starts from the same weights. Runs are stages: what is done is not done again.
+they need no task. What the task teaches, labels or logits, is learnt from the few texts. Every student takes as many
+steps of as many texts, and starts from the same weights. Runs are stages: what is done is not done again.
 """
 
 import argparse
@@ -61,11 +60,10 @@ class Condition:
 ALL = RELATION_STEPS + PREDICTION_STEPS
 
 
-def _relations_first(name: str, about: str, relations: Mapping[str, Any], **of: Any) -> Condition:
-    """Relations of all texts, then logits: of the few texts unless `everywhere`."""
-    everywhere = of.pop("everywhere", False)
-    first = Leg((relations,), RELATION_STEPS, unlabelled=True, **of)
-    return Condition(name, about, (first, Leg((LOGITS,), PREDICTION_STEPS, unlabelled=everywhere)))
+def _relations_first(name: str, about: str, relations: Mapping[str, Any], teacher: str = "teacher") -> Condition:
+    """Relations of all texts, then logits of the few."""
+    first = Leg((relations,), RELATION_STEPS, teacher=teacher, unlabelled=True)
+    return Condition(name, about, (first, Leg((LOGITS,), PREDICTION_STEPS)))
 
 
 CONDITIONS = (
@@ -74,8 +72,6 @@ CONDITIONS = (
     _relations_first("minilmv2", "MiniLMv2 (QQ, KK, VV), then logits", RELATIONS),
     _relations_first("no-values", "the same without the value relation", RELATIONS | {"pairs": {"QQ": 1.0, "KK": 1.0}}),
     _relations_first("random", "the same, relations of a teacher of random weights", RELATIONS, teacher="random"),
-    Condition("logits-all", "logits only, of all texts", (Leg((LOGITS,), ALL, unlabelled=True),)),
-    _relations_first("minilmv2-all", "MiniLMv2, then logits, of all texts", RELATIONS, everywhere=True),
 )
 
 
@@ -167,7 +163,7 @@ def _student(condition: Condition, seed: int, data: Path, models: Mapping[str, P
     """Whether each test text was answered rightly, by the student of one condition and seed."""
     known, start = dict(models), f"start-{seed}"
     for index, leg in enumerate(condition.legs):
-        name = _name(condition, seed, index)
+        name = f"{condition.name}-{seed}-{index}"
         known[name] = out / name
         is_relations = {objective["kind"] for objective in leg.objectives} == {"relations"}
         phase = Phase.model_validate({
@@ -182,12 +178,6 @@ def _student(condition: Condition, seed: int, data: Path, models: Mapping[str, P
         _make(name, config, data, known, out)
         start = name
     return _correct(known[start], data)
-
-
-def _name(condition: Condition, seed: int, index: int) -> str:
-    """Conditions that begin alike share the leg."""
-    alike = next(c for c in CONDITIONS if c.legs[: index + 1] == condition.legs[: index + 1])
-    return f"{alike.name}-{seed}-{index}"
 
 
 def _make(name: str, config: ModelConfig, data: Path, models: Mapping[str, Path], out: Path) -> None:

@@ -17,10 +17,10 @@ def render(names: Mapping[str, str], correct: Mapping[str, Sequence[np.ndarray]]
         f"{setting['test']:,} in-scope test texts. Student: 3 layers of 384, 12 heads, random but for its token "
         f"embeddings (SVD of the teacher's); {setting['steps']:,} steps of {setting['batch']} texts for every row, the "
         "same start and the same noise in the texts. Relations are learnt from all 15,000 training texts without their "
-        "labels, as the papers learn them from text of no task; labels and logits from the few labelled texts, and in "
-        f"the last rows logits too from all. Mean over {seeds} seeds; intervals are 95 %, over seeds and test texts "
-        "drawn anew together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on the labelled "
-        f"texts, has {reference:.1%}. Written by `python -m benchmarks.learning`.\n"
+        "labels, as the papers learn them from text of no task; labels and logits from the few labelled "
+        f"texts. Mean over {seeds} seeds; intervals are 95 %, over seeds and test texts "
+        "drawn anew together, differences paired by text and seed. The teacher, all-MiniLM-L6-v2 fine-tuned on the "
+        f"labelled texts, has {reference:.1%}. Written by `python -m benchmarks.learning`.\n"
     )
     lines = [
         "# Does each objective teach what it should?\n",

@@ -57,7 +57,9 @@ def write_bundle(out: Path, source: Source, *, name: str, precisions: Sequence[P
             shutil.copyfile(source.directory / file, out / file)
     write_json(out / "tokenizer.json", _plain_tokenizer(_read(source.directory / "tokenizer.json")))
     settings = _read(source.directory / "tokenizer_config.json")
-    write_json(out / "tokenizer_config.json", settings | {"model_max_length": source.max_tokens})
+    # Without the names, libraries send token types to models that take none.
+    own = {"model_max_length": source.max_tokens, "model_input_names": list(input_names(source))}
+    write_json(out / "tokenizer_config.json", settings | own)
     write_json(out / "understudy.json", describe(source, name=name, precisions=precisions))
     if source.task.name == "embedding":
         _write_sentence_transformers(out, source)

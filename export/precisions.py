@@ -1,7 +1,7 @@
 """How the graph of each precision is made: a table."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +9,18 @@ from artifact.errors import ExportError
 from export.blocks import quantize_blocks
 from export.budget import find_precision_map
 from export.config import Precision
+from export.fuse import Depth, fuse
 from export.half import to_float16
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.saturation import audit_saturation
-from export.sensitivity import read_nodes
+from export.sensitivity import errors_alone, read_nodes, units_of
 from export.smooth import smooth
 from export.static import choose_static, quantize_static
-from export.variants import choose_variant, latency_in_turns
+from export.variants import choose_fastest, is_host, latency_in_turns
 from export.workshop import Workshop
+
+_NAMED = 3
+"""Nodes named as those that smoothing repaired."""
 
 
 def make_graph(precision: Precision, workshop: Workshop, out: Path) -> dict[str, Any]:
@@ -27,15 +31,42 @@ def make_graph(precision: Precision, workshop: Workshop, out: Path) -> dict[str,
     return _MAKERS[precision](workshop, out)
 
 
-def ship_faster(workshop: Workshop, out: Path) -> dict[str, Any]:
-    """Put the fused graph, or the traced one where that is surely faster here, to `out` as float32; what was measured.
+def fuse_forms(workshop: Workshop) -> dict[str, dict[str, int]]:
+    """Write both fused forms of the traced graph; how many nodes of each fused kind there are in each.
 
-    ONNX Runtime optimizes what it loads, so that an unfused graph is not a slow one. Every other precision is made from
-    the fused graph all the same: it has the products in the form that they are quantized in.
+    `whole` is everything ONNX Runtime's optimizer fuses; `light` leaves attention, the norms that also add, and the
+    embeddings apart, which some of its processors' kernels take less time for.
     """
-    facts = choose_variant(workshop.raw, workshop.fused, pad_id=workshop.source.pad_id, target=workshop.target)
-    shutil.copyfile(workshop.raw if facts["chosen"] == "raw" else workshop.fused, out)
+    forms: dict[str, Depth] = {"whole": "whole", "light": "light"}
+    return {name: fuse(workshop.raw, workshop.form(name), workshop.source.architecture, depth=depth)
+            for name, depth in forms.items()}  # fmt: skip
+
+
+def ship_fastest(workshop: Workshop, out: Path) -> dict[str, Any]:
+    """Put the form of the graph that is surely fastest here, or else the whole one, to `out` as float32; why.
+
+    The traced graph counts too: ONNX Runtime optimizes what it loads, so that an unfused graph is not a slow one.
+    """
+    facts = _choose(workshop, {name: workshop.form(name) for name in ("whole", "light", "raw")})
+    shutil.copyfile(workshop.form(facts["chosen"]), out)
     return facts
+
+
+def choose_base(workshop: Workshop) -> dict[str, Any]:
+    """Put the fused form whose int8 graph is surely faster here, or else the whole one, to `workshop.fused`; why."""
+    forms = {name: workshop.form(name) for name in ("whole", "light")}
+    made = {name: workshop.scratch / f"{name}-int8.onnx" for name in forms}
+    if is_host(workshop.target):
+        for name, path in forms.items():
+            quantize_dynamic_int8(path, made[name], workshop.target)
+    facts = _choose(workshop, made)
+    shutil.copyfile(forms[facts["chosen"]], workshop.fused)
+    return facts
+
+
+def _choose(workshop: Workshop, graphs: Mapping[str, Path]) -> dict[str, Any]:
+    source = workshop.source
+    return choose_fastest(graphs, pad_id=source.pad_id, target=workshop.target, max_tokens=source.max_tokens)
 
 
 def _make_int8(workshop: Workshop, out: Path) -> dict[str, Any]:
@@ -60,6 +91,8 @@ def _make_int8(workshop: Workshop, out: Path) -> dict[str, Any]:
             latency_ms=lambda graphs: latency_in_turns(graphs, workshop.texts.judged),
         )
         kept_float, searched = found.kept, {"budget": found.facts()}
+        if base != workshop.fused:
+            smoothing["smoothing"] |= _spoilers(workshop)
     facts = quantize_dynamic_int8(base, out, target, keep_float=kept_float)
     return {
         "quantization": facts,
@@ -83,6 +116,24 @@ def _best_base(workshop: Workshop, quantize: Callable[[Path, Path], object]) -> 
     is_better = errors["smoothed"] < errors["plain"]
     facts = {"smoothing": {"errors": errors, "chosen": "smoothed" if is_better else "plain"}}
     return smoothed if is_better else workshop.fused, facts
+
+
+def _spoilers(workshop: Workshop) -> dict[str, Any]:
+    """Why smoothing was needed: if the floor is missed without it, the nodes that err most when they alone are int8."""
+    tried, floor = workshop.scratch / "tried.onnx", workshop.config.min_quality
+
+    def make(kept: frozenset[str]) -> Path:
+        quantize_dynamic_int8(workshop.fused, tried, workshop.target, keep_float=kept)
+        return tried
+
+    plain = workshop.quality(make(frozenset()))
+    if floor is None or plain >= floor:
+        return {}
+    nodes = read_nodes(workshop.fused, quantizable_nodes(workshop.fused))
+    alone = errors_alone(units_of(nodes), make, workshop.error)
+    worst = sorted(alone, key=lambda unit: -alone[unit])[:_NAMED]
+    named = {node.name: f"{node}: alone in int8 it errs by {alone[unit]:.4f}" for unit in worst for node in unit}
+    return {"repaired": {"quality_plain": plain, "nodes": named}}
 
 
 def _make_static(workshop: Workshop, out: Path) -> dict[str, Any]:

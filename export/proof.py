@@ -94,7 +94,7 @@ def _recorded_nodes(about: Mapping[str, Any]) -> Mapping[str, int]:
     """Kinds of nodes that the precision is fast by: fused ones where that graph was shipped, or quantized ones."""
     if "quantization" in about:
         return dict(about["quantization"].get("nodes", {}))
-    return dict(about["fused"]) if about["variant"]["chosen"] == "fused" else {}
+    return dict(about["fused"].get(about["variant"]["chosen"], {}))
 
 
 def _accuracy(found: Mapping[str, Any]) -> str:

@@ -81,7 +81,7 @@ def run_export(
     with (
         _enough_disk(out),
         tempfile.TemporaryDirectory(prefix="understudy-export-") as scratch,
-        _timed_steps(f"export {name}", len(graphs) + 3) as (timed, seconds),
+        _timed_steps(f"export {name}", len(graphs) + 4) as (timed, seconds),
     ):
         with timed("load"):
             source = load_source(model_dir)
@@ -117,19 +117,19 @@ def run_export(
 
 def _make(workshop: "Workshop", graphs: Mapping[Precision, Path], timed: Timed) -> dict[Precision, dict[str, Any]]:
     """Every graph at its place; facts of how each was made."""
-    from export.fuse import fuse
     from export.graph import export_graph
-    from export.precisions import make_graph, ship_faster
+    from export.precisions import choose_base, fuse_forms, make_graph, ship_fastest
 
     with timed("export"):
         export_graph(workshop.source, workshop.raw, opset=workshop.config.opset)
+    with timed("fuse"):
+        counts, base = fuse_forms(workshop), choose_base(workshop)
     made: dict[Precision, dict[str, Any]] = {}
     for precision, path in graphs.items():
         with timed(precision):
             path.parent.mkdir(parents=True, exist_ok=True)
             if precision == "float32":
-                counts = fuse(workshop.raw, workshop.fused, workshop.source.architecture)
-                made[precision] = {"fused": counts, "variant": ship_faster(workshop, path)}
+                made[precision] = {"fused": counts, "variant": ship_fastest(workshop, path), "int8_variant": base}
             else:
                 made[precision] = make_graph(precision, workshop, path)
     return made

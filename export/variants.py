@@ -39,11 +39,6 @@ Timings = Float[np.ndarray, "rounds batches graphs"]
 """Milliseconds of one run."""
 
 
-def choose_variant(raw: Path, fused: Path, *, pad_id: int, target: InstructionSet, **settings: Any) -> dict[str, Any]:
-    """`choose_fastest` of two: the fused graph, unless the traced one is surely faster."""
-    return choose_fastest({"fused": fused, "raw": raw}, pad_id=pad_id, target=target, **settings)
-
-
 def choose_fastest(
     graphs: Mapping[str, Path],
     *,
@@ -60,9 +55,8 @@ def choose_fastest(
     instruction set nothing is measured, for its clock says nothing of another's. Takes about `seconds` a graph.
     """
     names = list(graphs)
-    host = _host()
-    if host != target:
-        return {"chosen": names[0], "measured": False, "reason": f"made for {target}, this machine is {host}"}
+    if not is_host(target):
+        return {"chosen": names[0], "measured": False, "reason": f"made for {target}, this machine is {_host()}"}
     sessions = [_open(path, threads) for path in graphs.values()]
     shapes = [(texts, min(tokens, max_tokens or tokens)) for texts, tokens, _ in BATCHES]
     batches = [_batch(sessions[0], texts, tokens, pad_id) for texts, tokens in shapes]
@@ -130,6 +124,11 @@ def time_in_turns(
                 spent[row, place] = min(spent[row, place], 1000 * (time.perf_counter() - started))
         rounds.append(spent)
     return np.stack(rounds[_WARM_ROUNDS:])
+
+
+def is_host(target: InstructionSet) -> bool:
+    """Whether this machine's clock says anything of `target`."""
+    return _host() == target
 
 
 def _host() -> InstructionSet | None:

@@ -37,15 +37,19 @@ class Workshop:
     _answered: dict[Path, tuple[int, list[Answer]]] = field(default_factory=dict, repr=False, compare=False)
     """What graphs answered, by path and time of writing: the same file is judged for several things."""
 
+    def form(self, name: str) -> Path:
+        """Where one form of the float32 graph lies: `raw`, `whole` or `light`."""
+        return self.scratch / f"{name}.onnx"
+
     @property
     def raw(self) -> Path:
         """The graph as it was traced."""
-        return self.scratch / "raw.onnx"
+        return self.form("raw")
 
     @property
     def fused(self) -> Path:
-        """The float32 graph that every other precision is made from."""
-        return self.scratch / "fused.onnx"
+        """The fused form that every other precision is made from."""
+        return self.form("fused")
 
     @cached_property
     def reference(self) -> list[Answer]:

@@ -1,5 +1,6 @@
 """The whole stage with every precision, on real text: what is judged, what is gated, and what a fault leaves behind."""
 
+import json
 import resource
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from export_models import make_classifier, make_model
+from outliers import labelled_texts, make_outlier_classifier
 from tiny_models import save_teacher, seal_dataset
 
 from artifact.errors import ExportError, ParityError
@@ -76,7 +78,8 @@ def test_verify_asks_every_graph_again(root: Path) -> None:
 
 def test_a_precision_that_must_not_depend_on_company_is_held_to_it(root: Path, tmp_path: Path) -> None:
     """Oracle: dynamic int8, whose embeddings move with the batch, named as strict."""
-    strict = FAST.model_copy(update={"invariance": FAST.invariance.model_copy(update={"strict": ("int8",), "min_cosine": 1.0})})  # fmt: skip
+    bounds = FAST.invariance.model_copy(update={"strict": ("int8",), "min_cosine": 1.0})
+    strict = FAST.model_copy(update={"invariance": bounds})
     with pytest.raises(ParityError, match=r"int8 .*\n  leave int8 out of export\.invariance\.strict"):
         run_stage(*export_stage(root / "model", tmp_path / "bundle", strict, "tiny", data=root / "data"))
     assert not (tmp_path / "bundle" / "manifest.json").exists()
@@ -99,6 +102,24 @@ def test_an_embedding_model_needs_no_labels(tmp_path: Path) -> None:
     assert about["quality"]["measure"] == "cosine"
     assert about["invariance"]["labels"] is None
     assert made["task"] == "embedding"
+
+
+def test_a_model_that_naive_int8_breaks_comes_out_repaired_with_the_culprit_named(tmp_path: Path) -> None:
+    """Oracle: the outliers put into the feed-forward network of layer 1, and float32's accuracy."""
+    model = make_outlier_classifier(tmp_path / "model", layers=(1,))
+    texts, labels = labelled_texts(200, seed=5)
+    words = [" ".join(f"w{i - 4}" for i in text["input_ids"][0, 1:-1]) for text in texts]
+    rows = [json.dumps({"text": text, "label": int(label)}) for text, label in zip(words, labels, strict=True)]
+    (tmp_path / "texts.jsonl").write_text("\n".join(rows))
+    calibration = CalibrationConfig(texts=100, judged_texts=200)
+    config = FAST.model_copy(update={"min_quality": 0.98, "calibration": calibration})
+    made = run_export(model, tmp_path / "out", config, name="tiny", data=tmp_path / "texts.jsonl")
+    about = made["precisions"]["int8"]
+    assert about["quality"]["kept"] >= 0.98
+    naive = about["smoothing"].get("repaired", {"quality_plain": about["budget"]["tried"][0]["quality"]})
+    assert naive["quality_plain"] < 0.8
+    named = " ".join({**naive.get("nodes", {}), **about["budget"]["kept_float"]}.values())
+    assert "layer 1 FFN output" in named
 
 
 FULL_DISK = """

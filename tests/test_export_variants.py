@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export.instruction_set import detect_instruction_set
-from export.variants import choose_fastest, choose_variant, latency_in_turns, pick_fastest, speedup
+from export.variants import choose_fastest, latency_in_turns, pick_fastest, speedup
 
 HOST = detect_instruction_set()
 WIDTH = 192
@@ -64,8 +64,8 @@ def test_the_faster_graph_is_chosen_wherever_it_stands(quick: Path, slow: Path) 
 
 def test_the_traced_graph_is_shipped_only_where_it_is_faster(quick: Path, slow: Path) -> None:
     """Oracle: arithmetic, one product against thirty."""
-    assert choose_variant(quick, slow, pad_id=1, target=HOST, seconds=0.1)["chosen"] == "raw"
-    assert choose_variant(slow, quick, pad_id=1, target=HOST, seconds=0.1)["chosen"] == "fused"
+    assert choose_fastest({"fused": slow, "raw": quick}, pad_id=1, target=HOST, seconds=0.1)["chosen"] == "raw"
+    assert choose_fastest({"fused": quick, "raw": slow}, pad_id=1, target=HOST, seconds=0.1)["chosen"] == "fused"
 
 
 def test_nothing_is_measured_for_another_machine(tmp_path: Path) -> None:

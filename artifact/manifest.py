@@ -162,14 +162,22 @@ def installed_versions() -> dict[str, str]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` in one step: a reader sees the old file or the new one, never half of either."""
+    """Replace `path` in one step: a reader sees the old file or the new one, never half of either.
+
+    Raises `ArtifactError` when it cannot be written, such as on a full disk; nothing is left of it then.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        hint = "make room, or name a directory you may write to with --out, and run the same command again"
+        raise ArtifactError(f"cannot write {path}: {error.strerror}", hint) from None
 
 
 def _record(path: Path) -> FileRecord:

@@ -3,6 +3,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -251,3 +253,20 @@ def test_the_manifest_is_plain_json(tmp_path):
     tree = json.loads((tmp_path / "a" / "manifest.json").read_text())
     assert tree["files"]["letters.txt"]["size_bytes"] == 2
     assert not (tmp_path / "a" / "working.json").exists()
+
+
+def test_a_full_disk_is_one_clear_error_and_the_old_file_stays(tmp_path):
+    """Oracle: the file before; the kernel refuses every file above 100 bytes, as a full disk would."""
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from artifact.manifest import write_json\n"
+        "from artifact.errors import ArtifactError\n"
+        "path = Path(sys.argv[1]); write_json(path, 1)\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))\n"
+        "try: write_json(path, 'x' * 20000)\n"
+        "except ArtifactError as error: print(error)\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a.json")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"cannot write {tmp_path / 'a.json'}: File too large\n  make room")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+    assert (tmp_path / "a.json").read_text() == "1\n"

@@ -102,7 +102,7 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
     report.add_argument("--readme", type=Path, metavar="FILE", help="with --publish: put the table into this file")
     report.set_defaults(action=_report)
-    verify = commands.add_parser("verify", help="hashes, lineage and parity of an artefact, from its manifest")
+    verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
 

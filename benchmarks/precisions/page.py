@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from pipeline.plots import MARKERS
 from pipeline.results import Interval
 from pipeline.statistics import accuracy_ratio, median_of_rounds, ratio_of_medians, wilson
 
-MARKERS = {"float32": "o", "float16": "s", "int8": "^", "int8-static": "v", "int8-blocks": "D", "int4-blocks": "P"}
 COLORS = {"teacher": "#0072b2", "student": "#d55e00", "small": "#009e73"}
 """Okabe and Ito's palette; shape tells the precision, so nothing rests on colour alone."""
 HEADER = """\

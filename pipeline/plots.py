@@ -30,7 +30,8 @@ VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--rule", PAPER: "--paper"} |
 """Stand-in colour to the page's variable."""
 
 MARKERS = {
-    "pytorch": "s", "float32": "o", "float16": "X", "int8": "^", "int8-static": "v", "int8-blocks": "D", "int4-blocks": "P",
+    "pytorch": "s", "float32": "o", "float16": "X", "int8": "^", "int8-static": "v", "int8-blocks": "D",
+    "int4-blocks": "P",
 }  # fmt: skip
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",

@@ -123,6 +123,7 @@ def _row(measured: Measurements, budget: Budget, name: str) -> PlanRow:
         "row": name,
         "candidate": next(candidate for candidate in measured.candidates if candidate.name == shape),
         "precision": precision,
+        "form": measured.forms[name]["chosen"],
         "transformer": counts["transformer"],
         "embedding": counts["embedding"],
         "p50_ms": median_of_rounds(speed.single_ms, seed=1, resamples=RESAMPLES),

@@ -7,25 +7,27 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoConfig, AutoModelForSequenceClassification, PretrainedConfig, PreTrainedModel
 
 from artifact.errors import ModelError
+from distill.architectures import ARCHITECTURES
 from distill.shape import Shape, shape_of, with_shape
 from distill.student import count_parameters
-from export.bundle import FILES, describe
+from export.bundle import describe
 from export.config import InstructionSet
 from export.fuse import fuse
 from export.graph import export_graph
 from export.quantize import quantize_dynamic_int8
 from export.quiet import quiet
-from export.source import load_source
+from export.source import Source, load_source
 from pipeline.plan_config import PlannedPrecision
 from pipeline.plan_engine import Opening
-from pipeline.plan_race import TRACED
+from pipeline.plan_forms import DEPTHS, Form, forms_of
 from pipeline.plan_records import Candidate, Teacher
 from serve.bundle import BundleInfo
 
@@ -60,8 +62,8 @@ class Built:
     """A candidate whose graphs lie ready."""
 
     parameters: dict[str, int]
-    openings: Mapping[str, Opening]
-    """By precision; float32 also as it was traced, under `TRACED`."""
+    openings: Mapping[PlannedPrecision, Mapping[Form, Opening]]
+    """Every form of every precision asked for; first the one that counts where no other is surely faster."""
 
 
 def read_teacher(directory: Path, source: str) -> Teacher:
@@ -79,6 +81,7 @@ def read_teacher(directory: Path, source: str) -> Teacher:
         heads=shape.heads,
         intermediate_size=shape.intermediate_size,
         pieces=config.vocab_size,
+        positions=_positions(config),
     )
 
 
@@ -91,27 +94,13 @@ def build(job: Job) -> Built:
     model, scratch = random_student(job), job.folder / "model"
     _save(model, job, scratch)
     source = load_source(scratch)
-    fused, quantized = (job.folder / FILES[precision] for precision in PLANNED)
-    traced = job.folder / "onnx" / "traced.onnx"
-    traced.parent.mkdir()
-    export_graph(source, traced, opset=job.opset)
-    fuse(traced, fused, source.architecture)
-    graphs = {"float32": fused, TRACED: traced} if "float32" in job.precisions else {}
-    if "int8" in job.precisions:
-        quantize_dynamic_int8(fused, quantized, job.target)
-        graphs["int8"] = quantized
+    graphs = _make_graphs(source, job)
     info = _describe(describe(source, name=job.candidate.name, precisions=job.precisions), job.candidate.pieces)
     shutil.rmtree(scratch)
-    folded = job.candidate.pieces < job.teacher_pieces
+    pieces = job.candidate.pieces if job.candidate.pieces < job.teacher_pieces else None
+    opening = partial(Opening, tokenizer=job.teacher / TOKENIZER, info=info, pieces=pieces, threads=job.threads)
     openings = {
-        form: Opening(
-            graph=graph,
-            tokenizer=job.teacher / TOKENIZER,
-            info=info,
-            pieces=job.candidate.pieces if folded else None,
-            threads=job.threads,
-        )
-        for form, graph in graphs.items()
+        precision: {form: opening(graph=graph) for form, graph in forms.items()} for precision, forms in graphs.items()
     }
     return Built(parameters=count_parameters(model), openings=openings)
 
@@ -135,6 +124,29 @@ def random_student(job: Job) -> PreTrainedModel:
             if parameter.ndim == 1:  # biases and norms start out equal, and a graph stores equal tensors once
                 parameter.add_(torch.randn_like(parameter), alpha=0.02)
     return model
+
+
+def _make_graphs(source: Source, job: Job) -> dict[PlannedPrecision, dict[Form, Path]]:
+    """Trace, fuse to each depth, quantize what each fusion left."""
+    graphs = {
+        precision: {form: job.folder / f"{precision}-{form}.onnx" for form in forms_of(precision, job.target)}
+        for precision in PLANNED
+    }
+    raw = job.folder / "float32-raw.onnx"
+    export_graph(source, raw, opset=job.opset)
+    for depth in DEPTHS:
+        if depth in graphs["float32"]:
+            fuse(raw, graphs["float32"][depth], source.architecture, depth=depth)
+        if depth in graphs["int8"] and "int8" in job.precisions:
+            quantize_dynamic_int8(graphs["float32"][depth], graphs["int8"][depth], job.target)
+    return {precision: graphs[precision] for precision in job.precisions}
+
+
+def _positions(config: PretrainedConfig) -> int | None:
+    row = ARCHITECTURES.get(config.model_type)
+    first = row.first_position if row else None
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions and positions - (first(config) if first else 0)
 
 
 def _save(model: PreTrainedModel, job: Job, directory: Path) -> None:

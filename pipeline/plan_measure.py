@@ -5,7 +5,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from pipeline.bench import QUIET_LOAD
 from pipeline.machine import fingerprint, load_average
 from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening
-from pipeline.plan_race import choose_forms, make_plan_workload, race_all, weigh_all
+from pipeline.plan_race import make_plan_workload, race_all, weigh_all
 from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
 from pipeline.plan_shapes import candidates
 from pipeline.processes import work_all
@@ -33,7 +33,10 @@ from serve.measure_plan import Round
 from serve.runtime import open_tokenizer
 from serve.threads import available_cores
 
-VERSION = 1
+if TYPE_CHECKING:
+    from pipeline.plan_forms import Form
+
+VERSION = 2
 FILE = "candidates.json"
 TOKENIZER = "tokenizer.json"
 
@@ -55,11 +58,11 @@ def candidates_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     Raises `ModelError` when the teacher is not there or has no `tokenizer.json`.
     """
     source = teacher_source(recipe)
-    directory = locate(source)
+    directory, model = locate(source), recipe.candidate.partition("/")[0]
     machine = fingerprint()
     config = CandidatesRequest(
         **recipe.plan.model_dump() | {"threads": recipe.plan.threads or recipe.bench.threads},
-        max_tokens=recipe.models[recipe.candidate.partition("/")[0]].max_tokens,
+        max_tokens=recipe.models[model].max_tokens,
         opset=recipe.export.opset,
         target=resolve_target(recipe.export.target),
         processor=str(machine.get("processor", machine["architecture"])),
@@ -69,7 +72,7 @@ def candidates_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
         name="plan", version=VERSION, kind="candidates", out=root / "candidates", config=config,
         inputs={"data": root / "data"}, digests={"teacher": _digest(directory, source)},
     )  # fmt: skip
-    return stage, lambda out: run_candidates(config, directory, root / "data", out, source=source)
+    return stage, lambda out: run_candidates(config, directory, root / "data", out, source=source, model=model)
 
 
 def teacher_source(recipe: Recipe) -> str:
@@ -81,35 +84,39 @@ def teacher_source(recipe: Recipe) -> str:
 
 
 def run_candidates(
-    config: CandidatesRequest, teacher: Path, data: Path, out: Path, *, source: str
+    config: CandidatesRequest, teacher: Path, data: Path, out: Path, *, source: str, model: str
 ) -> Mapping[str, Any]:
     """Write `candidates.json` to `out`; returns how many were measured and how long each part took.
 
-    Raises `BenchError` for more threads than cores or a process that died, `ConfigError` for a shape that the teacher
-    rules out, `ExportError` for an architecture that is not exported.
+    `model` is the recipe's name of what is planned. Raises `BenchError` for more threads than cores or a process that
+    died, `ConfigError` for a shape that the teacher rules out, `ModelError` for texts longer than it can place,
+    `ExportError` for an architecture that is not exported.
     """
     from pipeline.plan_build import read_teacher
+    from pipeline.plan_forms import choose_forms
 
     load_before = _check_machine(config.threads)
     workload = make_plan_workload(config, [example.text for example in read_split(data, "test")])
     about = read_teacher(teacher, source)
+    _check_positions(about, config.max_tokens, model)
     shapes = candidates(config, about)
     seconds: dict[str, float] = {}
     with tempfile.TemporaryDirectory(dir=out, prefix="graphs-") as folder:
         with _timed(seconds, "export"):
             labels = read_info(data).labels
-            parameters, openings = _build_all(shapes, config, about, teacher=teacher, labels=labels, folder=folder)
+            parameters, contestants = _build_all(shapes, config, about, teacher=teacher, labels=labels, folder=folder)
+        with _timed(seconds, "forms"):
+            forms = choose_forms(contestants, config.target)
+        openings = {row: contestants[row][facts["chosen"]] for row, facts in forms.items()}
         with _timed(seconds, "speed"):
             rounds = race_all(openings, workload)
-        forms = choose_forms(rounds)
         with _timed(seconds, "memory"):
-            peaks = weigh_all({row: openings[form] for row, form in forms.items()}, workload)
-        rows = {row: _row(openings[form], rounds[form], peaks[row]) for row, form in forms.items()}
+            peaks = weigh_all(openings, workload)
+        rows = {row: _row(opening, rounds[row], peaks[row]) for row, opening in openings.items()}
     texts = _describe_texts(workload.texts, teacher / TOKENIZER, config.max_tokens)
     measurements = Measurements(
         machine=fingerprint(), threads=config.threads, target=config.target, teacher=about, texts=texts,
-        candidates=shapes, parameters=parameters, rows=rows,
-        traced=tuple(row for row, form in forms.items() if form != row),
+        candidates=shapes, parameters=parameters, rows=rows, forms=forms,
     )  # fmt: skip
     write_json(out / FILE, measurements.model_dump(mode="json"))
     load = {"before": load_before, "after": load_average()}
@@ -119,8 +126,8 @@ def run_candidates(
 def _build_all(
     shapes: Sequence[Candidate], config: CandidatesRequest, about: Teacher, *,
     teacher: Path, labels: Sequence[str], folder: str,
-) -> tuple[dict[str, dict[str, int]], dict[str, Opening]]:  # fmt: skip
-    """Parameters of each candidate, and how to open each of its graphs, by `candidate/form`."""
+) -> tuple[dict[str, dict[str, int]], dict[str, Mapping["Form", Opening]]]:  # fmt: skip
+    """Parameters of each candidate, and by `candidate/precision` how to open each form of its graph."""
     from pipeline.plan_build import Job, build
 
     jobs = [
@@ -138,8 +145,8 @@ def _build_all(
             strict=True,
         )
     )
-    openings = {f"{name}/{form}": opening for name, each in built.items() for form, opening in each.openings.items()}
-    return {name: each.parameters for name, each in built.items()}, openings
+    contestants = {f"{name}/{each}": forms for name, made in built.items() for each, forms in made.openings.items()}
+    return {name: made.parameters for name, made in built.items()}, contestants
 
 
 def _check_machine(threads: int) -> float:
@@ -150,6 +157,14 @@ def _check_machine(threads: int) -> float:
     if load > QUIET_LOAD * cores:
         say(f"  the machine is busy (load {load} before we began): milliseconds will be those of a busy machine")
     return load
+
+
+def _check_positions(teacher: Teacher, max_tokens: int, model: str) -> None:
+    if teacher.positions is not None and max_tokens > teacher.positions:
+        raise ModelError(
+            f"models.{model}.max_tokens is {max_tokens}, but {teacher.source} has positions for {teacher.positions}",
+            f"set models.{model}.max_tokens to at most {teacher.positions}",
+        )
 
 
 def _row(opening: Opening, rounds: tuple[Round, ...], peak: int) -> SpeedRow:

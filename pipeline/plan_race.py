@@ -1,4 +1,4 @@
-"""Candidates against the clock and on the scales: rounds in one process, memory in one each, and which form counts."""
+"""Candidates against the clock and on the scales: rounds in one process, memory in one each."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,14 +8,8 @@ from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, measure_memory, staying, take_turn
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import BenchConfig
-from pipeline.statistics import ratio_of_medians
 from serve.measure_plan import Round, Workload, take_turns
 from serve.threads import available_cores
-
-FUSED, TRACED = "float32", "float32-traced"
-"""Names of the two forms of a float32 graph. Export ships the traced one where that is surely faster; so do we."""
-
-RESAMPLES = 2_000
 
 
 def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
@@ -39,20 +33,6 @@ def race_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, t
         )
 
 
-def choose_forms(rounds: Mapping[str, tuple[Round, ...]]) -> dict[str, str]:
-    """For each row the contestant that stands for it: itself, or its traced form where that is surely faster.
-
-    Surely: the 95 % interval of the ratio of their medians lies above 1, which is export's own rule.
-    """
-    chosen = {}
-    for row in rounds:
-        candidate, _, form = row.rpartition("/")
-        if form != TRACED:
-            traced = f"{candidate}/{TRACED}"
-            chosen[row] = traced if form == FUSED and _surely_faster(rounds, traced, row) else row
-    return chosen
-
-
 def weigh_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, int]:
     """Peak resident bytes of each opening, alone in a process that takes one turn.
 
@@ -63,10 +43,3 @@ def weigh_all(openings: Mapping[str, Opening], workload: Workload) -> dict[str, 
         processes=available_cores(), description="weigh candidates", lives=1,
     )  # fmt: skip
     return dict(zip(openings, peaks, strict=True))
-
-
-def _surely_faster(rounds: Mapping[str, tuple[Round, ...]], row: str, than: str) -> bool:
-    if row not in rounds:
-        return False
-    slow, fast = ([turn.single_ms for turn in rounds[name]] for name in (than, row))
-    return ratio_of_medians(slow, fast, seed=1, resamples=RESAMPLES).low > 1

@@ -31,6 +31,8 @@ class Teacher(Config):
     heads: int
     intermediate_size: int
     pieces: int
+    positions: int | None
+    """Longest text in tokens, special ones included; none where the config does not say."""
 
 
 class Texts(Config):
@@ -56,8 +58,8 @@ class Measurements(Config):
     """By candidate: `embedding`, `token_embedding` (a part of it), `transformer`, `head`, `total`."""
     rows: dict[str, SpeedRow]
     """By `candidate/precision`."""
-    traced: tuple[str, ...]
-    """Float32 rows of which the graph as it was traced was surely faster than the fused one, and is what is shown."""
+    forms: dict[str, dict[str, Any]]
+    """By row, under `chosen` the form of the graph that it was measured in, and why, as `export.variants` gives it."""
 
 
 class PlanRow(Config):
@@ -66,6 +68,8 @@ class PlanRow(Config):
     row: str
     candidate: Candidate
     precision: PlannedPrecision
+    form: str
+    """Of the graph that was measured, under the names of a bundle's facts: `whole`, `light` or `raw`."""
     transformer: int
     """Parameters of the layers."""
     embedding: int

@@ -1,5 +1,6 @@
 """The plan's numbers as text, one way for the terminal, the page and the summary."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -18,9 +19,17 @@ class Column:
     header: str
     meaning: str
     cell: Callable[[PlanRow], Cell]
+    on_terminal: bool = True
+    """Whether it has room in 80 columns."""
 
 
 COLUMNS = (
+    Column(
+        header="form",
+        meaning="of the graph: whole or light fusion, or raw, as it was traced; whichever export would ship",
+        cell=lambda row: Cell(number=row.form),
+        on_terminal=False,
+    ),
     Column(
         header="layers M",
         meaning="parameters of the Transformer layers, in millions",
@@ -58,13 +67,14 @@ def plan_table(plan: Plan) -> Table:
     """Every row in 80 columns, the budget and its answer below."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", caption=_caption(plan), caption_justify="left")
     table.add_column("shape/precision", no_wrap=True)
-    for column in COLUMNS:
+    columns = [column for column in COLUMNS if column.on_terminal]
+    for column in columns:
         table.add_column(column.header, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for row in plan.rows:
         mark = Text(SYMBOLS[row.verdict], STYLES[row.verdict]) if row.verdict else Text()
         style = "bold" if row.row == plan.largest else ""
-        cells = [_terminal(column, row) for column in COLUMNS]
+        cells = [_terminal(column, row) for column in columns]
         table.add_row(row.row, *cells, mark, style=style)
     return table
 
@@ -80,11 +90,13 @@ def describe_setting(plan: Plan) -> str:
     """What the numbers are of: machine, threads, texts."""
     measured = plan.measured
     machine, texts = measured.machine, measured.texts
-    traced = f"; float32 unfused where that is faster, in {len(measured.traced)} rows" if measured.traced else ""
+    forms = Counter(row.form for row in plan.rows)
+    graphs = ", ".join(f"{count} {form}" for form, count in forms.most_common())
     return (
         f"{machine.get('processor', machine.get('architecture'))}, {measured.threads} of {machine['usable_cores']} "
         f"cores, int8 for {measured.target}; {texts.count} texts of {texts.median_tokens:g} tokens at the median and "
-        f"{texts.longest_tokens} at most; random weights in the shapes of {measured.teacher.model_type}{traced}"
+        f"{texts.longest_tokens} at most; random weights in the shapes of {measured.teacher.model_type}, "
+        f"graphs in the form that export would ship: {graphs}"
     )
 
 

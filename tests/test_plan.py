@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,12 @@ import psutil
 import pytest
 import torch
 import yaml
+from export_models import make_model
 from test_pipeline import write_recipe
 from tiny_models import LABELS, make_examples, make_tokenizer, save_teacher
 
 from artifact.dataset import write_dataset
-from artifact.errors import BenchError, ConfigError, ModelError
+from artifact.errors import BenchError, ConfigError, ExportError, ModelError
 from artifact.manifest import Request, open_artifact, seal
 from benchmarks.plan.__main__ import main as compare
 from benchmarks.plan.page import judge
@@ -25,6 +27,7 @@ from distill.config import ModelConfig
 from export.bundle import FILES, write_bundle
 from export.fuse import fuse
 from export.graph import export_graph
+from export.instruction_set import resolve_target
 from export.quantize import quantize_dynamic_int8
 from export.source import load_source
 from pipeline.__main__ import main
@@ -32,20 +35,21 @@ from pipeline.plan_budget import check_budget, conclude, excesses, judge_row, ne
 from pipeline.plan_build import Job, build, random_student, read_teacher
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.plan_engine import fold, open_engine, staying
+from pipeline.plan_forms import FORMS, choose_forms
 from pipeline.plan_measure import teacher_source
 from pipeline.plan_page import render_page, render_summary
-from pipeline.plan_race import choose_forms, make_plan_workload
+from pipeline.plan_race import make_plan_workload
 from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
 from pipeline.plan_shapes import candidates, spread, start_block
 from pipeline.plan_table import conclusion, describe_budget, plan_table
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import load_recipe
 from pipeline.results import Interval, SpeedRow
-from serve.measure_plan import Round
 
 MINILM = Teacher(
-    source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522
-)
+    source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522,
+    positions=512,
+)  # fmt: skip
 ROOT = Path(__file__).parent.parent
 TEXTS = ["turn on the light", "play some jazz in the kitchen now please", "what time is it"]
 
@@ -120,14 +124,18 @@ def teacher(tmp_path_factory):
     return save_teacher(tmp_path_factory.mktemp("teacher"), layers=2, hidden=32)
 
 
-def make_job(teacher, folder, *, pieces=None, layers=1) -> Job:
+HOST = resolve_target("host")
+ELSEWHERE = "arm64" if HOST != "arm64" else "avx2"
+
+
+def make_job(teacher, folder, *, pieces=None, layers=1, target=HOST) -> Job:
     about = read_teacher(teacher, "tiny")
     shape = Candidate(
         name="tiny", layers=layers, hidden_size=16, heads=2, intermediate_size=64, pieces=pieces or about.pieces
     )
     return Job(
         candidate=shape, teacher=teacher, teacher_pieces=about.pieces, labels=LABELS, max_tokens=16,
-        precisions=("float32", "int8"), target="avx2", opset=17, threads=1, folder=folder,
+        precisions=("float32", "int8"), target=target, opset=17, threads=1, folder=folder,
     )  # fmt: skip
 
 
@@ -139,9 +147,46 @@ def test_a_candidate_has_the_parameters_of_its_shape(teacher, tmp_path):
     assert built.parameters["transformer"] == 2 * layer
     assert built.parameters["embedding"] == (pieces + 64 + 2) * h + 2 * h
     assert built.parameters["total"] - 2 * layer - built.parameters["embedding"] == (h * h + h) + (h + 1) * 3
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
-        "model.onnx", "model_quantized.onnx", "traced.onnx"
-    ]  # fmt: skip
+
+
+def test_every_form_that_export_may_ship_is_built_here_and_one_for_elsewhere(teacher, tmp_path):
+    """Oracle: the nodes that set the forms apart."""
+    built = build(make_job(teacher, tmp_path / "here"))
+    assert {precision: tuple(forms) for precision, forms in built.openings.items()} == FORMS
+    nodes = {
+        (precision, form): {node.op_type for node in onnx.load(opening.graph).graph.node}
+        for precision, forms in built.openings.items()
+        for form, opening in forms.items()
+    }
+    for kind, found in {
+        "Attention": {("float32", "whole")},
+        "QAttention": {("int8", "whole")},
+        "LayerNormalization": {("float32", "light"), ("float32", "raw"), ("int8", "light")},
+        "Erf": {("float32", "raw")},  # the activation, unfused
+        "MatMulInteger": {("int8", "whole"), ("int8", "light")},
+    }.items():
+        assert {name for name, kinds in nodes.items() if kind in kinds} == found
+    assert sum(path.is_file() for path in (tmp_path / "here").rglob("*")) == len(nodes)
+    elsewhere = build(make_job(teacher, tmp_path / "elsewhere", target=ELSEWHERE)).openings
+    assert {precision: list(forms) for precision, forms in elsewhere.items()} == {
+        "float32": ["whole"], "int8": ["whole"]
+    }  # fmt: skip
+    for facts in choose_forms(elsewhere, ELSEWHERE).values():
+        assert (facts["chosen"], facts["measured"]) == ("whole", False)
+
+
+def test_the_form_that_counts_is_the_one_that_is_surely_faster(teacher, tmp_path):
+    """Oracle: graphs of 16 and of 512 units; of equal graphs the first counts."""
+    job = make_job(teacher, tmp_path / "small")
+    wide = job.candidate.model_copy(update={"hidden_size": 512, "intermediate_size": 2048})
+    small, large = (
+        build(each).openings["float32"]["whole"]
+        for each in (job, replace(job, candidate=wide, folder=tmp_path / "large"))
+    )
+    rows = {quick: {form: small if form == quick else large for form in FORMS["float32"]} for quick in FORMS["float32"]}
+    chosen = choose_forms(rows, HOST)
+    assert {quick: facts["chosen"] for quick, facts in chosen.items()} == {quick: quick for quick in FORMS["float32"]}
+    assert all(facts["measured"] for facts in chosen.values())
 
 
 @pytest.mark.parametrize("pieces", [None, 12])
@@ -149,7 +194,7 @@ def test_a_candidate_answers_as_its_random_model(teacher, tmp_path, pieces):
     """Oracle: the PyTorch model, with every id folded below the small vocabulary."""
     job = make_job(teacher, tmp_path, pieces=pieces)
     model, tokenizer = random_student(job).eval(), make_tokenizer()
-    engine = open_engine(build(job).openings["float32"])
+    engine = open_engine(build(job).openings["float32"]["whole"])
     found = engine.run(TEXTS)
     for row, text in enumerate(TEXTS):
         ids = tokenizer(text, return_tensors="pt", max_length=16, truncation=True)["input_ids"] % (pieces or 10**6)
@@ -157,12 +202,12 @@ def test_a_candidate_answers_as_its_random_model(teacher, tmp_path, pieces):
             expected = model(input_ids=ids).logits[0].numpy()
         np.testing.assert_allclose(found.logits[row], expected, atol=1e-5)
     assert engine.threads == 1
-    assert engine.size_bytes == (tmp_path / "onnx" / "model.onnx").stat().st_size
+    assert engine.size_bytes == (tmp_path / "float32-whole.onnx").stat().st_size
 
 
 def test_folding_keeps_the_number_of_tokens(teacher, tmp_path):
     """Oracle: the tokens before."""
-    engine = open_engine(build(make_job(teacher, tmp_path, pieces=7)).openings["int8"])
+    engine = open_engine(build(make_job(teacher, tmp_path, pieces=7)).openings["int8"]["whole"])
     tokens = engine.runtime.tokenize(TEXTS)
     folded = fold(tokens, 7)
     assert [len(encoding) for encoding in folded.encodings] == list(tokens.lengths) == list(folded.lengths)
@@ -172,7 +217,7 @@ def test_folding_keeps_the_number_of_tokens(teacher, tmp_path):
 def test_random_weights_are_not_stored_once_for_many(teacher, tmp_path):
     """Oracle: the number of all parameters; a graph stores equal tensors once."""
     built = build(make_job(teacher, tmp_path, layers=2))
-    stored = onnx.load(built.openings["float32"].graph).graph.initializer
+    stored = onnx.load(built.openings["float32"]["whole"].graph).graph.initializer
     numbers = sum(int(np.prod(tensor.dims)) for tensor in stored if tensor.data_type == onnx.TensorProto.FLOAT)
     assert numbers >= built.parameters["total"]
 
@@ -182,26 +227,6 @@ def test_graphs_stay_open_while_there_is_room():
     assert staying({"large": 60, "small": 10, "medium": 30}, 45) == {"small", "medium"}
     assert staying({"large": 60, "small": 10, "medium": 30}, 35) == {"small"}
     assert staying({"large": 60}, 45) == frozenset()
-
-
-def turns(latencies: list[float]) -> tuple[Round, ...]:
-    return tuple(
-        Round(index=i, begun_ns=0, ended_ns=1, single_ms=(ms, ms), batch_texts=1, batch_seconds=1.0)
-        for i, ms in enumerate(latencies)
-    )
-
-
-def test_the_traced_graph_stands_for_a_row_only_where_it_is_surely_faster():
-    """Oracle: longhand; as fast is not faster, nor is faster in half of the rounds."""
-    slow, fast, both = [2.0] * 8, [1.0] * 8, [1.0, 3.0] * 4
-    rounds = {
-        "a/float32": turns(slow), "a/float32-traced": turns(fast), "a/int8": turns(slow),
-        "b/float32": turns(slow), "b/float32-traced": turns(slow),
-        "c/float32": turns(slow), "c/float32-traced": turns(both),
-    }  # fmt: skip
-    assert choose_forms(rounds) == {
-        "a/float32": "a/float32-traced", "a/int8": "a/int8", "b/float32": "b/float32", "c/float32": "c/float32"
-    }  # fmt: skip
 
 
 def test_a_process_that_dies_is_one_clear_error():
@@ -258,7 +283,7 @@ def measured(**rows: tuple[list[float], float, int, int]) -> Measurements:
         texts=Texts(count=3, max_tokens=16, median_tokens=6.5, longest_tokens=10),
         candidates=about,
         parameters=counts,
-        traced=(),
+        forms={name: {"chosen": "light" if name.endswith("int8") else "whole"} for name in rows},
         rows={
             name: SpeedRow(
                 single_ms=tuple((value,) * 4 for value in latencies),
@@ -351,6 +376,8 @@ def test_page_and_summary_and_table_show_the_same_rows(capsys):
         assert row.row in table
     assert "**wide/int8**" in summary
     assert "✓ fits" in summary
+    assert "| **wide/int8** | light |" in summary
+    assert "export would ship: 3 whole, 2 light" in " ".join(table.split())
     assert describe_budget(plan) == "p50 in ms at most 2, size in MB at most 15"
     assert plan.start in summary
     assert 'role="img"' in page
@@ -387,6 +414,9 @@ def test_a_plan_holds_every_sample_and_its_machine(planned):
         assert len(row["batch_texts_per_second"]) == 5
         assert 20e6 < row["peak_memory_bytes"] < 300e6  # a process with the runtime, without torch
         assert row["threads"] == 1
+    for row in plan["rows"]:
+        assert row["form"] == plan["measured"]["forms"][row["row"]]["chosen"]
+        assert row["size_mb"] * 1e6 == plan["measured"]["rows"][row["row"]]["size_bytes"]
     assert plan["measured"]["machine"]["usable_cores"] > 0
     assert plan["measured"]["texts"]["count"] == 8
     assert not list((out / "candidates").glob("graphs-*"))
@@ -429,6 +459,27 @@ def test_more_threads_than_cores_and_a_teacher_without_tokenizer(planned, tmp_pa
     assert "has no tokenizer.json" in capsys.readouterr().err
 
 
+def test_more_tokens_than_the_teacher_has_positions_for(tmp_path, capsys):
+    """Oracle: the message; it names the field and the teacher as the recipe does."""
+    recipe = write_recipe(tmp_path)
+    assert main(["plan", "--out", str(tmp_path / "out"), str(recipe), *GRID, "models.student.max_tokens=65"]) == 2
+    error = capsys.readouterr().err
+    assert f"models.student.max_tokens is 65, but {tmp_path / 'pretrained'} has positions for 64" in error
+    assert "set models.student.max_tokens to at most 64" in error
+
+
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "mpnet", "distilbert", "deberta-v2", "modernbert"])
+def test_positions_are_those_that_export_allows(tmp_path, model_type):
+    """Oracle: export takes a model that states as many tokens, and refuses one that states one more."""
+    directory = make_model(tmp_path, "classification", model_type)
+    positions = read_teacher(directory, "tiny").positions
+    (directory / "understudy.json").write_text(json.dumps({"max_tokens": positions}))
+    assert load_source(directory).max_tokens == positions
+    (directory / "understudy.json").write_text(json.dumps({"max_tokens": positions + 1}))
+    with pytest.raises(ExportError, match=f"expected 2..{positions}"):
+        load_source(directory)
+
+
 def test_the_teacher_is_what_the_recipe_begins_with(tmp_path):
     """Oracle: the recipe."""
     recipe = load_recipe(write_recipe(tmp_path))
@@ -467,8 +518,10 @@ def seal_bundle(teacher: Path, out: Path) -> Path:
     fuse(out.with_suffix(".onnx"), graphs["float32"], source.architecture)
     quantize_dynamic_int8(graphs["float32"], graphs["int8"], "avx2")
     write_bundle(out, source, name="tiny", precisions=tuple(graphs))
+    variants = {"variant": {"chosen": "whole"}, "int8_variant": {"chosen": "whole"}}
+    facts = {"target": "avx2", "opset": 17, "precisions": {"float32": variants}}
     request = Request(stage="export", version=1, config={}, inputs={})
-    seal(out, kind="bundle", request=request, lineage={}, facts={"target": "avx2", "opset": 17})
+    seal(out, kind="bundle", request=request, lineage={}, facts=facts)
     return out
 
 
@@ -485,5 +538,7 @@ def test_trained_bundles_stand_beside_random_doubles(teacher, tmp_path, capsys):
     for row in results["rows"].values():
         assert row["trained"]["size_bytes"] == pytest.approx(row["random"]["size_bytes"], rel=0.05)  # equal biases
         assert np.array(row["trained"]["single_ms"]).shape == np.array(row["random"]["single_ms"]).shape == (2, 16)
+        assert row["trained"]["form"] == "whole"
+        assert row["random"]["form"] in FORMS["float32"]
     assert "| bundle/float32 | 2x32 |" in page.read_text()
     assert capsys.readouterr().out == page.read_text()

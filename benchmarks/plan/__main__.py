@@ -2,8 +2,9 @@
 
     python -m benchmarks.plan out/demo/bundles/student out/demo/bundles/teacher --data out/demo/data
 
-The random ones are built and run as `understudy plan` does it, all in one process; each trained graph has a process of
-its own, as in a benchmark. So the ratio holds both what random weights and what sharing a process may change.
+The random ones are built and run as `understudy plan` does it, in the form it chooses and all in one process; each
+trained graph has a process of its own, as in a benchmark. So the ratio holds what random weights, what a form chosen
+anew and what sharing a process may change.
 """
 
 import argparse
@@ -17,13 +18,15 @@ from typing import Any
 from artifact.dataset import read_split
 from artifact.manifest import read_manifest, write_json
 from benchmarks.plan.page import render
-from pipeline.plan_config import PlanConfig
+from pipeline.plan_config import PlanConfig, PlannedPrecision
 from pipeline.plan_engine import Opening, take_turn
 from pipeline.plan_records import Candidate
 from serve.bundle import TOKENIZER, Bundle, open_bundle
 from serve.measure_plan import Round, Task, Workload, take_turns
 
 TRAINED, RANDOM = "trained", "random"
+VARIANTS: dict[PlannedPrecision, str] = {"float32": "variant", "int8": "int8_variant"}
+"""Where the facts of a bundle say which form of the graph a precision is, or is made from."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -49,23 +52,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def compare(directories: Sequence[Path], texts: list[str], *, threads: int, rounds: int) -> dict[str, Any]:
     """Samples of every bundle and of its random double, by `bundle/precision`, and the machine they were taken on."""
     from pipeline.machine import fingerprint, load_average
-    from pipeline.plan_race import choose_forms, make_plan_workload, weigh_all
+    from pipeline.plan_race import make_plan_workload, weigh_all
 
     workload = make_plan_workload(PlanConfig(rounds=rounds), texts)
     before = load_average()
     with tempfile.TemporaryDirectory(prefix="understudy-plan-") as folder:
         bundles = {f"{number}-{path.name}": open_bundle(path) for number, path in enumerate(directories)}
-        openings = _openings(bundles, Path(folder), threads)
+        openings, forms = _openings(bundles, Path(folder), threads)
         turns = _race(openings, workload)
-        forms = choose_forms(turns)
-        peaks = weigh_all({name: openings[form] for name, form in forms.items()}, workload)
-        sizes = {name: openings[form].size_bytes for name, form in forms.items()}
+        peaks = weigh_all(openings, workload)
+        sizes = {name: opening.size_bytes for name, opening in openings.items()}
     rows: dict[str, Any] = {}
-    for name, form in forms.items():
+    for name, rounds_taken in turns.items():
         kind, _, row = name.partition(":")
         rows.setdefault(row, {})[kind] = {
-            "single_ms": [turn.single_ms for turn in turns[form]],
-            "texts_per_second": [turn.texts_per_second for turn in turns[form]],
+            "form": forms[name],
+            "single_ms": [turn.single_ms for turn in rounds_taken],
+            "texts_per_second": [turn.texts_per_second for turn in rounds_taken],
             "size_bytes": sizes[name],
             "peak_memory_bytes": peaks[name],
         }
@@ -81,12 +84,13 @@ def compare(directories: Sequence[Path], texts: list[str], *, threads: int, roun
     }
 
 
-def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> dict[str, Opening]:
-    """`trained:ROW` and `random:ROW` for each precision of each bundle; the random ones are built here.
+def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> tuple[dict[str, Opening], dict[str, str]]:
+    """`trained:ROW` and `random:ROW` for each precision of each bundle, and the form each is in.
 
-    Random float32 stands there twice, fused and as traced, as in a plan.
+    The random ones are built here; their forms are chosen as a plan does.
     """
     from pipeline.plan_build import PLANNED, Job, build
+    from pipeline.plan_forms import choose_forms
     from pipeline.processes import work_all
     from serve.threads import available_cores
 
@@ -108,15 +112,20 @@ def _openings(bundles: dict[str, Bundle], folder: Path, threads: int) -> dict[st
             )
         )
     built = work_all(build, jobs, processes=available_cores(), description="export random doubles")
-    openings = {}
+    openings, forms = {}, {}
     for (key, bundle), job, double in zip(bundles.items(), jobs, built, strict=True):
-        for precision in job.precisions:
+        chosen = choose_forms({str(precision): forms for precision, forms in double.openings.items()}, job.target)
+        shipped = read_manifest(bundle.directory).facts["precisions"]["float32"]
+        for precision, contestants in double.openings.items():
+            trained, random = f"{TRAINED}:{key}/{precision}", f"{RANDOM}:{key}/{precision}"
             _, graph = bundle.graph(precision)
-            openings[f"{TRAINED}:{key}/{precision}"] = Opening(
+            openings[trained] = Opening(
                 graph=graph, tokenizer=bundle.directory / TOKENIZER, info=bundle.info, pieces=None, threads=threads
             )
-        openings |= {f"{RANDOM}:{key}/{form}": opening for form, opening in double.openings.items()}
-    return openings
+            forms[trained] = shipped[VARIANTS[precision]]["chosen"]
+            forms[random] = chosen[precision]["chosen"]
+            openings[random] = contestants[forms[random]]
+    return openings, forms
 
 
 def _race(openings: dict[str, Opening], workload: Workload) -> dict[str, tuple[Round, ...]]:

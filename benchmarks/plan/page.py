@@ -20,8 +20,8 @@ when all of it is outside, and is inconclusive otherwise. Written by `python -m 
 
 {setting}
 
-| bundle | shape | predicted p50 | measured p50 | latency ratio | within {bar:.0%} | throughput ratio | size ratio | memory ratio |
-|---|---|---:|---:|---:|---|---:|---:|---:|
+| bundle | shape | predicted form | shipped form | predicted p50 | measured p50 | latency ratio | within {bar:.0%} | throughput ratio | size ratio | memory ratio |
+|---|---|---|---|---:|---:|---:|---|---:|---:|---:|
 """  # noqa: E501 - a table's header is one line
 
 
@@ -47,6 +47,8 @@ def _line(name: str, row: Mapping[str, Any], shapes: Mapping[str, str]) -> str:
     cells = (
         name.partition("-")[2],
         shapes[key],
+        random["form"],
+        trained["form"],
         str(format_ms(median_of_rounds(random["single_ms"], seed=1))),
         str(format_ms(median_of_rounds(trained["single_ms"], seed=1))),
         format_ratio(latency),

@@ -37,12 +37,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("outputs", nargs="*", metavar="NAME=DIR", help="output folder of a recipe")
     parser.add_argument("--models", nargs="*", default=["teacher", "student", "small"], help="(default: %(default)s)")
+    parser.add_argument("--note", default="", help="what a reader must know of how the models were trained")
     parser.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=12, help="(default: %(default)s)")
     options = parser.parse_args()
     for named in options.outputs:
         name, _, directory = named.partition("=")
         found = measure_output(Path(directory), options.models, options.threads, options.rounds)
+        found["note"] = options.note
         (RESULTS / f"{name}.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
     write_page(RESULTS, PAGE)
     say(f"page     {PAGE}")

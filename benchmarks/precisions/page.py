@@ -40,7 +40,8 @@ def write_page(results: Path, page: Path) -> None:
 def _section(name: str, found: Mapping[str, Any], plot: str) -> Iterator[str]:
     machine = found["machine"]
     yield f"## {name}\n"
-    yield f"{found['test']:,} test texts, {found['threads']} threads. ![quality against latency]({plot})\n"
+    yield f"{found['test']:,} test texts, {found['threads']} threads. {found['note']}\n"
+    yield f"![accuracy against latency of every row]({plot})\n"
     yield "| row | accuracy | kept | p50 | faster | texts/s | throughput | size | moved in company |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row, about in found["rows"].items():

@@ -18,6 +18,7 @@ from artifact.manifest import open_artifact
 from artifact.stage import run_stage
 from export.config import CalibrationConfig, ExportConfig, InvarianceConfig, Parity
 from export.run import export_stage, run_export
+from export.source import SUPPORTED
 from pipeline.verify import verify
 
 ALL = ("float32", "int8", "int8-static", "int8-blocks", "int4-blocks", "float16")
@@ -120,6 +121,19 @@ def test_a_model_that_naive_int8_breaks_comes_out_repaired_with_the_culprit_name
     assert naive["quality_plain"] < 0.8
     named = " ".join({**naive.get("nodes", {}), **about["budget"]["kept_float"]}.values())
     assert "layer 1 FFN output" in named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", SUPPORTED)
+def test_every_family_has_every_precision(tmp_path: Path, model_type: str) -> None:
+    """Oracle: the parity grid's bounds, which each graph of each family passed, or there were no facts."""
+    model = make_classifier(tmp_path / "model", model_type)
+    (tmp_path / "texts.txt").write_text("\n".join(f"w{i} w{i + 1} w{2 * i}" for i in range(20)))
+    config = FAST.model_copy(update={"precisions": ALL})
+    made = run_export(model, tmp_path / "out", config, name="tiny", data=tmp_path / "texts.txt")
+    assert tuple(made["precisions"]) == ALL
+    assert made["precisions"]["int8-blocks"]["parity"]["min_cosine"] > 0.95
+    assert made["precisions"]["float16"]["parity"]["min_cosine"] > 0.999
 
 
 FULL_DISK = """

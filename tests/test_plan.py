@@ -414,12 +414,25 @@ def test_a_plan_holds_every_sample_and_its_machine(planned):
         assert len(row["batch_texts_per_second"]) == 5
         assert 20e6 < row["peak_memory_bytes"] < 300e6  # a process with the runtime, without torch
         assert row["threads"] == 1
-    for row in plan["rows"]:
-        assert row["form"] == plan["measured"]["forms"][row["row"]]["chosen"]
-        assert row["size_mb"] * 1e6 == plan["measured"]["rows"][row["row"]]["size_bytes"]
     assert plan["measured"]["machine"]["usable_cores"] > 0
     assert plan["measured"]["texts"]["count"] == 8
     assert not list((out / "candidates").glob("graphs-*"))
+
+
+def test_a_row_is_measured_in_the_form_it_names(planned, tmp_path):
+    """Oracle: the size of that graph, built again."""
+    out, _ = planned
+    plan = json.loads((out / "plan" / "plan.json").read_text())
+    shape = Candidate.model_validate(plan["measured"]["candidates"][0])
+    job = replace(make_job(out.parent / "pretrained", tmp_path), candidate=shape)
+    openings = build(job).openings
+    for row in plan["rows"]:
+        assert row["form"] == plan["measured"]["forms"][row["row"]]["chosen"]
+        size_bytes = plan["measured"]["rows"][row["row"]]["size_bytes"]
+        assert size_bytes == openings[row["precision"]][row["form"]].size_bytes
+        assert [form for form, each in openings[row["precision"]].items() if each.size_bytes == size_bytes] == [
+            row["form"]
+        ]
 
 
 def test_another_budget_is_answered_from_the_same_samples(planned, capsys):

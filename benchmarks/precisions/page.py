@@ -110,7 +110,7 @@ def _choices(found: Mapping[str, Any]) -> Iterator[str]:
         budget = about["int8"].get("budget", {})
         methods = ", ".join(f"{name} {value:.4f}" for name, value in static["quality_by_method"].items())
         yield (
-            f"* {model}: float32 shipped {variant['chosen']} (speed-ups over the fused graph "
+            f"* {model}: float32 shipped {variant['chosen']} (speed-ups over the whole form "
             f"{_speedups(variant)}); int8-static by {static['method']} (quality: {methods}); "
             f"int8 keeps {len(budget.get('kept_float', {}))} nodes in float, of {len(budget.get('tried', []))} maps; "
             f"saturation risk {about['int8']['saturation']['risk']:.2g}"
@@ -120,7 +120,7 @@ def _choices(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _speedups(variant: Mapping[str, Any]) -> str:
-    found = variant.get("speedup_over_fused", {})
+    found = variant.get("speedup_over_whole", {})
     return (
         ", ".join(f"{k} {v['ratio']:.2f} [{v['low']:.2f}, {v['high']:.2f}]" for k, v in found.items()) or "not measured"
     )

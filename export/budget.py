@@ -18,9 +18,6 @@ from typing import Any
 from artifact.errors import ExportError
 from export.sensitivity import Node, Unit, errors_alone, units_of
 
-_PASSES = 2
-"""How often each node in float is tried in int8: quality wavers, so that what one drop needed another may not."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
@@ -91,8 +88,8 @@ def find_precision_map(
     `make` writes the int8 graph that keeps the named nodes in float; it may overwrite its last one. `error` is finer
     than quality and gives the order: the root mean square of what logits or embeddings differ by, from float32.
     `latency_ms` measures graphs in turns, and only reports: the clock does not decide. With U units to try and K
-    nodes in the units that repair it, at most 1 + 2 U + 3 K graphs are made. Keeping every node is not tried, for no
-    int8 would be left. Raises `ExportError` when nothing else holds the floor.
+    nodes in the units that repair it, 1 + 2 U + 3 K graphs are made, or some more where quality wavers. Keeping
+    every node is not tried, for no int8 would be left. Raises `ExportError` when nothing else holds the floor.
     """
     tried: dict[frozenset[str], Tried] = {}
 
@@ -153,9 +150,12 @@ def _prune(grown: Sequence[Unit], holds: Callable[[frozenset[str]], bool]) -> fr
     """What is left when each node that the floor does without is dropped: those first that were taken last."""
     nodes = [node for unit in reversed(grown) for node in sorted(unit, key=lambda node: -node.multiplications)]
     kept = _names(nodes)
-    for node in nodes * _PASSES:
-        if node.name in kept and holds(kept - {node.name}):
-            kept -= {node.name}
+    before: frozenset[str] = frozenset()
+    while before != kept:  # quality wavers: what one node needed when it was tried, it may not need without another
+        before = kept
+        for node in nodes:
+            if node.name in kept and holds(kept - {node.name}):
+                kept -= {node.name}
     return kept
 
 

@@ -25,9 +25,10 @@ class Parity(Config):
     in a padded batch."""
     float16_min_cosine: float = Field(default=0.999, gt=0, le=1)
     """Smallest cosine between the graph's and PyTorch's embedding, over the grid."""
-    int8_min_cosine: float = Field(default=0.90, gt=0, le=1)
-    """The same for every graph of eight-bit weights."""
-    int4_min_cosine: float = Field(default=0.80, gt=0, le=1)
+    int8_min_cosine: float = Field(default=0.80, gt=0, le=1)
+    """The same for every graph of eight-bit weights. Low, since the grid's random tokens are no text and dynamic scales
+    span its largest batches: it finds broken graphs, and quality on real text is judged by `min_quality`."""
+    int4_min_cosine: float = Field(default=0.50, gt=0, le=1)
     """The same for a graph of four-bit weights."""
 
     def min_cosine(self, precision: Precision) -> float | None:

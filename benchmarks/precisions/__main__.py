@@ -18,7 +18,7 @@ from artifact.manifest import open_artifact
 from artifact.progress import say
 from artifact.stage import run_stage
 from benchmarks.precisions.page import write_page
-from export.config import ExportConfig, Parity, Precision
+from export.config import ExportConfig, Precision
 from export.run import export_stage
 from pipeline.bench import make_workload
 from pipeline.evaluate import answer_rows
@@ -86,8 +86,7 @@ def measure_output(root: Path, models: list[str], threads: int, rounds: int) -> 
 
 def _export(root: Path, model: str) -> Path:
     out = root / "precisions" / model
-    # What is measured here must exist first: four bits of some models miss the default bound on random tokens.
-    config = ExportConfig(precisions=PRECISIONS, parity=Parity(int4_min_cosine=0.5))
+    config = ExportConfig(precisions=PRECISIONS)
     run_stage(*export_stage(root / "models" / model, out, config, model, data=root / "data"))
     return out
 

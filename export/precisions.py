@@ -13,7 +13,7 @@ from export.fuse import Depth, fuse
 from export.half import to_float16
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.saturation import audit_saturation
-from export.sensitivity import errors_alone, read_nodes, units_of
+from export.sensitivity import Unit, read_nodes, units_of
 from export.smooth import smooth
 from export.static import choose_static, quantize_static
 from export.variants import choose_fastest, is_host, latency_in_turns
@@ -119,7 +119,7 @@ def _best_base(workshop: Workshop, quantize: Callable[[Path, Path], object]) -> 
 
 
 def _spoilers(workshop: Workshop) -> dict[str, Any]:
-    """Why smoothing was needed: if the floor is missed without it, the nodes that err most when they alone are int8."""
+    """Why smoothing was needed, if without it the floor is missed: the worst nodes of the layer that errs most."""
     tried, floor = workshop.scratch / "tried.onnx", workshop.config.min_quality
 
     def make(kept: frozenset[str]) -> Path:
@@ -130,7 +130,13 @@ def _spoilers(workshop: Workshop) -> dict[str, Any]:
     if floor is None or plain >= floor:
         return {}
     nodes = read_nodes(workshop.fused, quantizable_nodes(workshop.fused))
-    alone = errors_alone(units_of(nodes), make, workshop.error)
+    everything = {node.name for node in nodes}
+
+    def err_alone(unit: Unit) -> float:
+        return workshop.error(make(frozenset(everything - {node.name for node in unit})))
+
+    layer = max(units_of(nodes, most=0), key=err_alone)  # layers first: naming a node is worth few graphs
+    alone = {(node,): err_alone((node,)) for node in layer}
     worst = sorted(alone, key=lambda unit: -alone[unit])[:_NAMED]
     named = {node.name: f"{node}: alone in int8 it errs by {alone[unit]:.4f}" for unit in worst for node in unit}
     return {"repaired": {"quality_plain": plain, "nodes": named}}

@@ -13,6 +13,9 @@ def open_session(path: Path) -> InferenceSession:
     """A CPU session on the graph at `path`; `ExportError` when ONNX Runtime refuses it."""
     options = SessionOptions()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # several sessions take turns here
+    # Every batch has another shape: an arena would keep the memory of the largest for each session there is.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
     try:
         return InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except (Fail, InvalidGraph, InvalidProtobuf, Unknown) as error:

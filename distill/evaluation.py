@@ -11,8 +11,8 @@ from artifact.errors import TrainingError
 from distill.capture import Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Embedding, Hidden, Labels, Logits, Objective, Ranking
+from distill.memory import enough_memory
 from distill.objectives.embedding import pool
-from distill.room import enough_memory
 from distill.state import Run
 from distill.step import losses_of, student_inputs
 

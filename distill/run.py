@@ -8,12 +8,15 @@ from typing import Any
 
 from artifact.config import Config
 from artifact.digest import hash_directory, hash_file
+from artifact.disk import enough_disk
+from artifact.errors import TrainingError
 from artifact.stage import Stage
 from distill.config import CorpusConfig, ModelConfig, TextFiles
 from distill.config_starts import Checkpoint
 from distill.sources import locate
 
 VERSION = 1
+_ROOM_HINT = "the last checkpoint is intact: make room and run the same command again"
 
 
 class DistillRequest(Config):
@@ -76,12 +79,11 @@ def run_distill(
     from distill.build import build_run, save_result
     from distill.fidelity import measure_fidelity
     from distill.loop import train
-    from distill.room import enough_disk
 
     begun = time.monotonic()
     built = build_run(config, data=data, start=start, teacher=teacher, corpora=corpora, out=out)
     run = built.run
-    with enough_disk(out):
+    with enough_disk(out, TrainingError, _ROOM_HINT):
         facts = {**built.facts, **train(run)}
         if run.accelerator.is_main_process:
             facts |= measure_fidelity(run)

@@ -15,8 +15,8 @@ from distill.batch import Batch
 from distill.capture import Projections, Seen, Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Objective
+from distill.memory import enough_memory
 from distill.objectives import loss_of, wanted_of
-from distill.room import enough_memory
 from distill.state import Run
 
 GRADIENT_NORM = 1.0

@@ -5,7 +5,6 @@ manifest = run_stage(stage, work)
 """
 
 import contextlib
-import errno
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from artifact.digest import hash_directory, hash_file
-from artifact.errors import ExportError, UnderstudyError
+from artifact.disk import enough_disk
+from artifact.errors import ExportError
 from artifact.manifest import MANIFEST, WORKING
 from artifact.progress import progress
 from artifact.stage import Stage, Work
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from export.workshop import Workshop
 
 VERSION = 2
+_ROOM_HINT = "make room, or name another directory with --out; nothing was sealed"
 
 Timed: TypeAlias = Callable[[str], AbstractContextManager[None]]
 """Wraps a step: its seconds are recorded, and the progress bar moves when it is done."""
@@ -79,7 +80,7 @@ def run_export(
 
     graphs = {precision: out / FILES[precision] for precision in config.precisions}
     with (
-        _enough_disk(out),
+        enough_disk(out, ExportError, _ROOM_HINT),
         tempfile.TemporaryDirectory(prefix="understudy-export-") as scratch,
         _timed_steps(f"export {name}", len(graphs) + 4) as (timed, seconds),
     ):
@@ -175,18 +176,3 @@ def _timed_steps(description: str, count: int) -> Iterator[tuple[Timed, dict[str
             advance(1, step)
 
         yield timed, seconds
-
-
-@contextlib.contextmanager
-def _enough_disk(out: Path) -> Iterator[None]:
-    """`ExportError` when a graph finds no room: Python has the number, onnx and ONNX Runtime have words alone."""
-    try:
-        yield
-    except UnderstudyError:
-        raise
-    except Exception as error:
-        number = getattr(error, "errno", None)
-        if number not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and "No space left" not in str(error):
-            raise
-        hint = "make room, or name another directory with --out; nothing was sealed"
-        raise ExportError(f"no room on the disk of {out}: {str(error).splitlines()[0]}", hint) from None

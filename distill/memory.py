@@ -1,47 +1,16 @@
-"""What a machine runs out of while a model is trained, memory and disk: one error each, with what to do."""
+"""Memory that runs out while a model is trained: one error, with what to do."""
 
 import contextlib
-import errno
 import math
 from collections.abc import Iterator
-from pathlib import Path
 
 import torch
 
-from artifact.errors import TrainingError, UnderstudyError
+from artifact.errors import TrainingError
 from distill.batch import Batch
 from distill.config import Phase
 from distill.config_objectives import Embedding, Ranking
 from distill.state import Run
-
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""A full disk, a user's share of it used up, a file larger than allowed."""
-
-
-@contextlib.contextmanager
-def enough_disk(directory: Path) -> Iterator[None]:
-    """`TrainingError` when what is written in `directory` finds no room: logs, and the model itself.
-
-    A checkpoint says so by itself (`distill/checkpoint.py`).
-    """
-    try:
-        yield
-    except UnderstudyError:
-        raise
-    except Exception as error:
-        if not _is_out_of_room(error):
-            raise
-        raise TrainingError(
-            f"no room on the disk of {directory}: {error}",
-            "the last checkpoint is intact: make room and run the same command again",
-        ) from None
-
-
-def _is_out_of_room(error: Exception) -> bool:
-    """Python has the number; safetensors and tokenizers have it in Rust's words, the latter in a plain `Exception`."""
-    if isinstance(error, OSError):
-        return error.errno in NO_ROOM
-    return any(f"os error {number}" in str(error) for number in NO_ROOM)
 
 
 @contextlib.contextmanager

@@ -108,3 +108,21 @@ def alone(inputs: Inputs, row: int) -> Inputs:
     """The text in `row` as a batch of its own, without its padding."""
     kept = inputs["attention_mask"][row].astype(bool)
     return {name: values[row : row + 1, kept] for name, values in inputs.items()}
+
+
+def pad_texts(texts: Sequence[Inputs], pad_id: int) -> Inputs:
+    """One batch of single rows, as long as the longest, padded on the right: ids with `pad_id`, all else with zero."""
+    length = max(text["input_ids"].shape[1] for text in texts)
+    return {
+        name: np.concatenate(
+            [
+                np.pad(
+                    text[name],
+                    ((0, 0), (0, length - text["input_ids"].shape[1])),
+                    constant_values=pad_id if name == "input_ids" else 0,
+                )
+                for text in texts
+            ]
+        )
+        for name in texts[0]
+    }

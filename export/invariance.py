@@ -2,37 +2,27 @@
 
 Each text is asked alone, then in shared batches of seeded, random company, padded on the right as serving pads:
 
-    facts = measure_invariance(ask_session(open_session(path)), texts, pad_id=source.pad_id)
+    facts = measure_invariance(ask_onnx(open_session(path)), texts, pad_id=source.pad_id)
     facts["labels"]["flips_per_10000"], facts["outputs"]["logits"]["max_abs_deviation"]
 
 Company decides the padding and, in a dynamic int8 graph, every activation's scale; both are measured together.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from onnxruntime import InferenceSession
+from jaxtyping import Int
 
 from artifact.errors import ExportError
-from export.grid import Inputs
-from export.tasks import Problem, has_place_per_token
-
-Outputs: TypeAlias = Mapping[str, np.ndarray]
-"""A graph's outputs by name."""
-Ask: TypeAlias = Callable[[Inputs], Outputs]
+from export.answers import VECTOR, Answer, Ask, cosines, row_of
+from export.grid import Inputs, pad_texts
+from export.tasks import Problem
 
 _PERCENTILES = {"p99_abs_deviation": 0.99, "p999_abs_deviation": 0.999}
 _POSITIONS = ("start_logits", "end_logits")
 """Outputs whose decision is a place in the text, not a column."""
-
-
-def ask_session(session: InferenceSession) -> Ask:
-    """A graph, as something to ask."""
-    names = [output.name for output in session.get_outputs()]
-    return lambda inputs: dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
 
 def measure_invariance(
@@ -55,22 +45,23 @@ def measure_invariance(
     if len(texts) < 2 or batch_size < 2:
         found = f"{len(texts)} texts in batches of {batch_size} share nothing"
         raise ExportError(found, "give calibration at least 2 texts, and batches at least 2 places")
-    alone = [_row(ask(text), 0, _length(text)) for text in texts]
+    alone = [ask(text) for text in texts]
     deviations: dict[str, list[float]] = {name: [] for name in alone[0]}
-    cosines: list[float] = []
+    likeness: list[float] = []
     flips = np.zeros((len(texts), 2), np.int64)  # how many labels flipped, of how many, by text
     for members in _batches(len(texts), batch_size, compositions, seed):
-        together = ask(pad_texts([texts[member] for member in members], pad_id))
+        batch = pad_texts([texts[member] for member in members], pad_id)
+        together, kept = ask(batch), batch["attention_mask"].astype(bool)
         for row, member in enumerate(members):
-            shared = _row(together, row, _length(texts[member]))
+            shared = row_of(together, row, kept)
             for name, expected in alone[member].items():
                 deviations[name].append(float(np.abs(shared[name] - expected).max()))
-            if "sentence_embedding" in shared:
-                cosines.append(_cosine(shared["sentence_embedding"], alone[member]["sentence_embedding"]))
+            if VECTOR in shared:
+                likeness.append(float(cosines(shared[VECTOR], alone[member][VECTOR])[0]))
             flips[member] += _flips(shared, alone[member], problem)
     outputs: dict[str, dict[str, Any]] = {name: _summarize(found) for name, found in deviations.items()}
-    if cosines:
-        outputs["sentence_embedding"]["min_cosine"] = float(np.min(cosines))
+    if likeness:
+        outputs[VECTOR]["min_cosine"] = float(np.min(likeness))
     return {
         "texts": len(texts),
         "batch_size": batch_size,
@@ -78,24 +69,6 @@ def measure_invariance(
         "seed": seed,
         "outputs": outputs,
         "labels": _describe_flips(flips),
-    }
-
-
-def pad_texts(texts: Sequence[Inputs], pad_id: int) -> Inputs:
-    """One batch of single rows, as long as the longest, padded on the right: ids with `pad_id`, all else with zero."""
-    length = max(_length(text) for text in texts)
-    return {
-        name: np.concatenate(
-            [
-                np.pad(
-                    text[name],
-                    ((0, 0), (0, length - _length(text))),
-                    constant_values=pad_id if name == "input_ids" else 0,
-                )
-                for text in texts
-            ]
-        )
-        for name in texts[0]
     }
 
 
@@ -130,25 +103,13 @@ def _batches(texts: int, batch_size: int, compositions: int, seed: int) -> Itera
         yield from np.array_split(random.permutation(texts), min(math.ceil(texts / batch_size), texts // 2))
 
 
-def _length(text: Inputs) -> int:
-    return int(text["input_ids"].shape[1])
-
-
-def _row(outputs: Outputs, row: int, length: int) -> Outputs:
-    """One text's answer, without its padding."""
-    return {
-        name: values[row, :length] if has_place_per_token(name, values.ndim) else values[row]
-        for name, values in outputs.items()
-    }
-
-
-def _flips(shared: Outputs, alone: Outputs, problem: Problem | None) -> tuple[int, int]:
+def _flips(shared: Answer, alone: Answer, problem: Problem | None) -> tuple[int, int]:
     """How many labels of one text differ, of how many it has."""
     before, after = _labels(alone, problem), _labels(shared, problem)
     return int((before != after).sum()), before.size
 
 
-def _labels(answer: Outputs, problem: Problem | None) -> Int[np.ndarray, " labels"]:
+def _labels(answer: Answer, problem: Problem | None) -> Int[np.ndarray, " labels"]:
     """What the answer decides: a column for the text or for each of its tokens, yes or no for each column, or a span.
 
     Nothing where there is nothing to choose: an embedding, or logits of one column.
@@ -160,10 +121,6 @@ def _labels(answer: Outputs, problem: Problem | None) -> Int[np.ndarray, " label
     if problem == "multi-label":
         return np.asarray(answer["logits"] > 0, np.int64).ravel()
     return np.atleast_1d(answer["logits"].argmax(axis=-1))
-
-
-def _cosine(found: Float[np.ndarray, " hidden"], expected: Float[np.ndarray, " hidden"]) -> float:
-    return float(found @ expected / (np.linalg.norm(found) * np.linalg.norm(expected)))
 
 
 def _summarize(deviations: Sequence[float]) -> dict[str, Any]:

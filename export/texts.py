@@ -12,8 +12,7 @@ from jaxtyping import Int
 from artifact.dataset import read_split
 from artifact.errors import ExportError
 from export.config import CalibrationConfig
-from export.grid import Cell, Inputs, alone, fill, vocabulary_of
-from export.invariance import pad_texts
+from export.grid import Cell, Inputs, alone, fill, pad_texts, vocabulary_of
 from export.source import Source
 
 RANDOM_TEXTS = 64

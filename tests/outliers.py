@@ -14,8 +14,7 @@ import torch
 from export_models import WORDS, make_classifier
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from export.grid import Inputs
-from export.invariance import pad_texts
+from export.grid import Inputs, pad_texts
 
 LABELS = 6
 SPECIALS = 4

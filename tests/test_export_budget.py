@@ -12,10 +12,10 @@ from export_models import make_classifier
 from outliers import labelled_texts, make_outlier_classifier
 
 from artifact.errors import ExportError
+from export.answers import ask_onnx
 from export.budget import Found, Tried, find_precision_map, pareto
 from export.fuse import fuse
 from export.graph import export_graph
-from export.invariance import ask_session
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.sensitivity import Node, read_nodes, units_of
 from export.session import open_session
@@ -213,7 +213,7 @@ def test_a_model_that_int8_breaks_is_repaired_and_its_outliers_named(tmp_path: P
     texts, labels = labelled_texts(300, seed=2)
 
     def logits(path: Path) -> np.ndarray:
-        ask = ask_session(open_session(path))
+        ask = ask_onnx(open_session(path))
         return np.concatenate([ask(text)["logits"] for text in texts])
 
     def make(kept: frozenset[str]) -> Path:

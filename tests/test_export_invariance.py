@@ -9,10 +9,11 @@ import scipy.stats
 from export_models import make_classifier
 
 from artifact.errors import ExportError
+from export.answers import ask_onnx
 from export.fuse import fuse
 from export.graph import export_graph
-from export.grid import Inputs
-from export.invariance import ask_session, measure_invariance, pad_texts, upper_bound
+from export.grid import Inputs, pad_texts
+from export.invariance import measure_invariance, upper_bound
 from export.quantize import quantize_dynamic_int8
 from export.session import open_session
 from export.source import load_source
@@ -171,7 +172,7 @@ def test_dynamic_int8_depends_on_company_and_float32_does_not(tmp_path: Path) ->
     texts = [dict(words, token_type_ids=np.zeros_like(words["input_ids"])) for words in ragged(60)]
     moved = {
         precision: measure_invariance(
-            ask_session(open_session(tmp_path / f"{precision}.onnx")), texts, pad_id=source.pad_id, compositions=2
+            ask_onnx(open_session(tmp_path / f"{precision}.onnx")), texts, pad_id=source.pad_id, compositions=2
         )["outputs"]["logits"]["max_abs_deviation"]
         for precision in ("float32", "int8")
     }

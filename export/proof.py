@@ -1,7 +1,7 @@
 """Proof that travels: a few texts and the source model's answers, stored in the bundle, so that anyone can ask again.
 
-write_proof(out / PROOF, ...)          when the bundle is made
-prove_again(out, manifest.facts)       ever after, without PyTorch and without the model
+write_proof(out / PROOF, ...)               when the bundle is made
+prove_again(out, manifest.facts, bound)     ever after, without PyTorch and without the model
 """
 
 from collections import Counter
@@ -66,8 +66,8 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
     return measured if labels is None else measured | {"accuracy": float((labels == chosen).mean())}
 
 
-def prove_again(directory: Path, facts: Mapping[str, Any]) -> list[str]:
-    """Ask every graph of the bundle again: a line for each.
+def prove_again(directory: Path, facts: Mapping[str, Any], float32_max_abs_error: float) -> list[str]:
+    """Ask every graph of the bundle again, float32 to be within the bound that its recipe set: a line for each.
 
     Raises `ParityError` when float32 no longer answers as the source did, another precision agrees with it less
     often than when the bundle was made, or fused nodes are fewer; `ArtifactError` when the bundle holds no proof.
@@ -81,7 +81,7 @@ def prove_again(directory: Path, facts: Mapping[str, Any]) -> list[str]:
     for precision, about in facts["precisions"].items():
         graph = directory / about["file"]
         found, recorded = measure_proof(proof, graph), about["proof"]
-        _check(precision, found, recorded, facts["float32_max_abs_error"])
+        _check(precision, found, recorded, float32_max_abs_error)
         nodes = _check_nodes(precision, graph, _recorded_nodes(about))
         lines.append(
             f"{precision}: {found['texts']} stored texts, max error {found['max_abs_error']:.2g}, "

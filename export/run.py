@@ -110,7 +110,6 @@ def run_export(
         "max_tokens": source.max_tokens,
         "texts": {"origin": texts.origin, "ranged": len(texts.ranged), "judged": len(texts.judged)},
         "parity_grid": grid,
-        "float32_max_abs_error": config.parity.float32_max_abs_error,
         "precisions": about,
         "seconds": seconds,
     }

@@ -52,7 +52,8 @@ def _prove_again(directory: Path, manifest: Manifest) -> list[str]:
         return []
     from export.proof import prove_again
 
-    return prove_again(directory, manifest.facts)
+    parity = manifest.request.config.get("parity", {})
+    return prove_again(directory, manifest.facts, parity.get("float32_max_abs_error", 0.0))
 
 
 def _where(directory: Path, path: str) -> str:

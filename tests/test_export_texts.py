@@ -181,17 +181,17 @@ def test_a_proof_can_be_asked_again(tmp_path: Path, task: str) -> None:
     assert found["accuracy"] == np.mean([place == 0 for place in first])
     counts = {"whole": {"Attention": 2}}
     about = {"file": "onnx/model.onnx", "proof": found, "fused": counts, "variant": {"chosen": "raw"}}
-    facts = {"float32_max_abs_error": 1e-4, "precisions": {"float32": about}}
-    (line,) = prove_again(tmp_path, facts)
+    facts = {"precisions": {"float32": about}}
+    (line,) = prove_again(tmp_path, facts, 1e-4)
     assert line.startswith("float32: 64 stored texts, max error ")
     with pytest.raises(ParityError, match="fewer nodes than recorded: Attention 0 of 2"):
-        prove_again(tmp_path, facts | {"precisions": {"float32": about | {"variant": {"chosen": "whole"}}}})
+        prove_again(tmp_path, {"precisions": {"float32": about | {"variant": {"chosen": "whole"}}}}, 1e-4)
     model = onnx.load(graph)
     bias = next(t for t in model.graph.initializer if t.name.endswith("output.LayerNorm.bias"))
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) + np.float32(0.01), bias.name))
     onnx.save(model, graph)
     with pytest.raises(ParityError, match=r"float32 differs from its source's stored answers by .*, more than 0\.0001"):
-        prove_again(tmp_path, facts)
+        prove_again(tmp_path, facts, 1e-4)
 
 
 def test_a_precision_that_agrees_less_than_it_did_is_refused(source: Source, tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_a_precision_that_agrees_less_than_it_did_is_refused(source: Source, tmp
     write_proof(tmp_path / "proof.npz", texts, other, source.pad_id)
     about = {"file": "model.onnx", "proof": {"agreement": 1.0, "max_abs_error": 0.0}, "quantization": {}}
     with pytest.raises(ParityError, match=r"int8 has an agreement of \d+\.\d% on the stored texts, 100\.0% when"):
-        prove_again(tmp_path, {"float32_max_abs_error": 1e-4, "precisions": {"int8": about}})
+        prove_again(tmp_path, {"precisions": {"int8": about}}, 1e-4)
 
 
 def test_a_bundle_without_proof_says_so(tmp_path: Path) -> None:
     """Oracle: the message, as a user reads it."""
     with pytest.raises(ArtifactError, match=r"holds no proof\.npz\n  export it again"):
-        prove_again(tmp_path, {})
+        prove_again(tmp_path, {}, 1e-4)

@@ -53,13 +53,19 @@ def ship_fastest(workshop: Workshop, out: Path) -> dict[str, Any]:
 
 
 def choose_base(workshop: Workshop) -> dict[str, Any]:
-    """Put the fused form whose int8 graph is surely faster here, or else the whole one, to `workshop.fused`; why."""
+    """Put the fused form whose int8 graph is surely faster here, or else the whole one, to `workshop.fused`; why.
+
+    Where no integer precision is asked for, nothing is made of it and the whole one is taken unmeasured.
+    """
     forms = {name: workshop.form(name) for name in ("whole", "light")}
-    made = {name: workshop.scratch / f"{name}-int8.onnx" for name in forms}
-    if is_host(workshop.target):
-        for name, path in forms.items():
-            quantize_dynamic_int8(path, made[name], workshop.target)
-    facts = _choose(workshop, made)
+    if not any(precision.startswith("int") for precision in workshop.config.precisions):
+        facts: dict[str, Any] = {"chosen": "whole", "measured": False, "reason": "no integer precision was asked for"}
+    else:
+        made = {name: workshop.scratch / f"{name}-int8.onnx" for name in forms}
+        if is_host(workshop.target):
+            for name, path in forms.items():
+                quantize_dynamic_int8(path, made[name], workshop.target)
+        facts = _choose(workshop, made)
     shutil.copyfile(forms[facts["chosen"]], workshop.fused)
     return facts
 

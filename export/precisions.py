@@ -13,7 +13,7 @@ from export.fuse import Depth, fuse
 from export.half import to_float16
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.saturation import audit_saturation
-from export.sensitivity import Unit, read_nodes, units_of
+from export.sensitivity import errors_alone, read_nodes, units_of
 from export.smooth import smooth
 from export.static import choose_static, quantize_static
 from export.variants import choose_fastest, is_host, latency_in_turns
@@ -81,17 +81,11 @@ def _make_int8(workshop: Workshop, out: Path) -> dict[str, Any]:
     searched: dict[str, Any] = {}
     kept_float: frozenset[str] = frozenset()
     if floor is not None and workshop.texts.are_real:
-        tried = workshop.scratch / "tried.onnx"
-
-        def make(kept: frozenset[str]) -> Path:
-            quantize_dynamic_int8(base, tried, target, keep_float=kept)
-            return tried
-
         found = find_precision_map(
             read_nodes(base, quantizable_nodes(base)),
             floor=floor,
             float32=workshop.fused,
-            make=make,
+            make=_maker(workshop, base),
             quality=workshop.quality,
             error=workshop.error,
             latency_ms=lambda graphs: latency_in_turns(graphs, workshop.texts.judged),
@@ -106,6 +100,17 @@ def _make_int8(workshop: Workshop, out: Path) -> dict[str, Any]:
         **searched,
         "saturation": audit_saturation(out, workshop.calibration_batches()),
     }
+
+
+def _maker(workshop: Workshop, base: Path) -> Callable[[frozenset[str]], Path]:
+    """Writes `base` in int8, but for the nodes named, over what it wrote before."""
+    tried = workshop.scratch / "tried.onnx"
+
+    def make(kept: frozenset[str]) -> Path:
+        quantize_dynamic_int8(base, tried, workshop.target, keep_float=kept)
+        return tried
+
+    return make
 
 
 def _best_base(workshop: Workshop, quantize: Callable[[Path, Path], object]) -> tuple[Path, dict[str, Any]]:
@@ -126,23 +131,14 @@ def _best_base(workshop: Workshop, quantize: Callable[[Path, Path], object]) -> 
 
 def _spoilers(workshop: Workshop) -> dict[str, Any]:
     """Why smoothing was needed, if without it the floor is missed: the worst nodes of the layer that errs most."""
-    tried, floor = workshop.scratch / "tried.onnx", workshop.config.min_quality
-
-    def make(kept: frozenset[str]) -> Path:
-        quantize_dynamic_int8(workshop.fused, tried, workshop.target, keep_float=kept)
-        return tried
-
+    make, floor = _maker(workshop, workshop.fused), workshop.config.min_quality
     plain = workshop.quality(make(frozenset()))
     if floor is None or plain >= floor:
         return {}
     nodes = read_nodes(workshop.fused, quantizable_nodes(workshop.fused))
-    everything = {node.name for node in nodes}
-
-    def err_alone(unit: Unit) -> float:
-        return workshop.error(make(frozenset(everything - {node.name for node in unit})))
-
-    layer = max(units_of(nodes, most=0), key=err_alone)  # layers first: naming a node is worth few graphs
-    alone = {(node,): err_alone((node,)) for node in layer}
+    by_layer = errors_alone(units_of(nodes, most=0), make, workshop.error)  # first: naming a node is worth few graphs
+    layer = max(by_layer, key=by_layer.__getitem__)
+    alone = errors_alone([(node,) for node in layer], make, workshop.error, among=nodes)
     worst = sorted(alone, key=lambda unit: -alone[unit])[:_NAMED]
     named = {node.name: f"{node}: alone in int8 it errs by {alone[unit]:.4f}" for unit in worst for node in unit}
     return {"repaired": {"quality_plain": plain, "nodes": named}}

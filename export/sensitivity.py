@@ -76,10 +76,17 @@ def units_of(nodes: Sequence[Node], most: int = MOST_UNITS) -> list[Unit]:
 
 
 def errors_alone(
-    units: Sequence[Unit], make: Callable[[frozenset[str]], Path], error: Callable[[Path], float]
+    units: Sequence[Unit],
+    make: Callable[[frozenset[str]], Path],
+    error: Callable[[Path], float],
+    *,
+    among: Sequence[Node] | None = None,
 ) -> dict[Unit, float]:
-    """The error of the graph in which only this unit is int8, for each unit; as many graphs are made."""
-    everything = {node.name for unit in units for node in unit}
+    """The error of the graph in which only this unit is int8, for each unit; as many graphs are made.
+
+    `among` are all nodes of the graph, where the units are not.
+    """
+    everything = {node.name for node in among or [node for unit in units for node in unit]}
     return {unit: error(make(frozenset(everything - {node.name for node in unit}))) for unit in units}
 
 

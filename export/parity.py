@@ -21,7 +21,7 @@ from export.answers import (
     real,
     row_of,
 )
-from export.config import Parity, Precision
+from export.config import Parity, Precision, min_cosine_field
 from export.grid import (
     Cell,
     Inputs,
@@ -102,8 +102,8 @@ def check(precision: Precision, comparisons: list[Comparison], parity: Parity) -
         _check_exact(precision, comparisons, parity.float32_max_abs_error)
     elif least.min_cosine < bound:
         found = f"has cosine {least.min_cosine:.4f} to its source, less than {bound:g}"
-        field = f"parity.{precision.partition('-')[0]}_min_cosine"
-        hint = f"leave {precision} out of precisions, or lower {field} if the task's quality allows it"
+        field = min_cosine_field(precision)
+        hint = f"leave {precision} out of precisions, or lower parity.{field} if the task's quality allows it"
         raise ParityError(f"the {precision} graph {found}\n  in {least.cell}", hint)
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
@@ -14,7 +15,7 @@ from export_models import MAX_TOKENS, make_classifier
 from artifact.config import parse_config
 from artifact.errors import ConfigError, ParityError
 from export.answers import ask_torch, cosines, max_abs_difference
-from export.config import ExportConfig, Parity
+from export.config import ExportConfig, Parity, Precision, min_cosine_field
 from export.fuse import fuse
 from export.graph import export_graph
 from export.grid import Cell, alone, fill, make_cells, most_padded_row, vocabulary_of
@@ -96,6 +97,18 @@ def test_an_int8_graph_below_the_bound_names_the_cosine(exported: Exported) -> N
     strict = GRID.model_copy(update={"int8_min_cosine": 0.999999})
     with pytest.raises(ParityError, match=r"int8 graph has cosine 0\.\d+ .* less than 0\.999999\n  in batch"):
         prove(exported.source, {"float32": exported.float32, "int8": exported.int8}, strict)
+
+
+@pytest.mark.parametrize("precision", [p for p in get_args(Precision) if p != "float32"])
+def test_every_precision_has_a_bound_of_its_own(precision: Precision) -> None:
+    """Oracle: a cosine just below the default, and the field that the message names, lowered to it."""
+    bound = Parity().min_cosine(precision)
+    assert bound is not None
+    found = Comparison(cell=Cell(batch=3, length=9), max_abs_error=0, min_cosine=bound - 0.001, padding_shift=None)
+    field = min_cosine_field(precision)
+    with pytest.raises(ParityError, match=f"lower parity.{field} if"):
+        check(precision, [found], Parity())
+    check(precision, [found], Parity(**{field: bound - 0.002}))
 
 
 def test_the_source_is_asked_once_for_each_cell(exported: Exported) -> None:

@@ -1,29 +1,15 @@
 """The plan's numbers as text, one way for the terminal, the page and the summary."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.plan_budget import LIMITS, words_of
 from pipeline.plan_records import Plan, PlanRow
-from pipeline.table import STYLES, SYMBOLS, Cell, format_ms, format_rate
+from pipeline.table import STYLES, SYMBOLS, Cell, Column, format_ms, format_rate
 
-
-@dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column: what it is called, what it means, and how a row fills it."""
-
-    header: str
-    meaning: str
-    cell: Callable[[PlanRow], Cell]
-    on_terminal: bool = True
-    """Whether it has room in 80 columns."""
-
-
-COLUMNS = (
+COLUMNS: tuple[Column[PlanRow], ...] = (
     Column(
         header="form",
         meaning="of the graph: whole or light fusion, or raw, as it was traced; whichever export would ship",
@@ -121,7 +107,7 @@ def _caption(plan: Plan) -> Text:
     return Text.assemble(*lines)
 
 
-def _terminal(column: Column, row: PlanRow) -> Text:
+def _terminal(column: Column[PlanRow], row: PlanRow) -> Text:
     """The terminal has room for one interval a row: the latency's."""
     cell = column.cell(row)
     if column.header != "p50 ms":

@@ -5,12 +5,15 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.results import Interval, Report, ReportRow, Verdict
+
+Row = TypeVar("Row")
+"""What fills a line: a row of a report, or of a plan."""
 
 MISSING = "—"
 """Stands where a row has no such number."""
@@ -38,12 +41,14 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
+class Column(Generic[Row]):
     """One column: what it is called, what it means, and how a row fills it."""
 
     header: str
     meaning: str
-    cell: Callable[[ReportRow], Cell]
+    cell: Callable[[Row], Cell]
+    on_terminal: bool = True
+    """Whether it has room in 80 columns."""
 
 
 def format_share(share: Interval | None) -> Cell:
@@ -98,7 +103,7 @@ def format_fact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[Column[ReportRow], ...] = (
     Column(
         header="accuracy",
         meaning="share of the test examples answered correctly",

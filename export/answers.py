@@ -17,9 +17,6 @@ from export.tasks import has_place_per_token
 Answer: TypeAlias = Mapping[str, Float[np.ndarray, "batch ..."]]
 """What a model or graph says to one batch, output by output."""
 
-VECTOR = "sentence_embedding"
-"""The output that every task has, and by which graphs of few bits are compared."""
-
 SOURCE_TOKENS = 2048
 """Padded tokens that PyTorch is asked at a time: its eager attention keeps whole matrices, a graph does not."""
 

@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Int
 
 from artifact.errors import ExportError
-from export.answers import VECTOR, Answer, Ask, cosines, row_of
+from export.answers import Answer, Ask, cosines, row_of
 from export.grid import Inputs, pad_texts
-from export.tasks import Problem
+from export.tasks import VECTOR, Problem
 
 _PERCENTILES = {"p99_abs_deviation": 0.99, "p999_abs_deviation": 0.999}
 _POSITIONS = ("start_logits", "end_logits")

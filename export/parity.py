@@ -10,7 +10,6 @@ import numpy as np
 
 from artifact.errors import ParityError
 from export.answers import (
-    VECTOR,
     Answer,
     Ask,
     ask_onnx,
@@ -36,6 +35,7 @@ from export.grid import (
 )
 from export.session import open_session
 from export.source import Source
+from export.tasks import VECTOR
 
 
 @dataclass(frozen=True, kw_only=True)

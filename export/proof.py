@@ -14,7 +14,7 @@ import onnx
 
 from artifact.errors import ArtifactError, ParityError
 from export.session import open_session
-from export.tasks import has_place_per_token
+from export.tasks import VECTOR, has_place_per_token
 
 PROOF = "proof.npz"
 """Arrays only: numpy reads it with pickle forbidden."""
@@ -23,7 +23,7 @@ PROOF_TEXTS = 64
 BATCH = 8
 """Texts asked together, so that padding is part of the proof."""
 SLACK = 0.05
-"""How much lower the share of equal answers may be on another processor than where the bundle was made."""
+"""How much lower a cosine or a share may be on another processor than where the bundle was made."""
 
 Inputs = Mapping[str, np.ndarray]
 Answer = Mapping[str, np.ndarray]
@@ -47,10 +47,10 @@ def write_proof(
 def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
     """What the graph says to the stored texts beside what the source said.
 
-    `max_abs_error` over every component; the share of texts whose first output has its greatest entry in the same
-    place (`agreement`), and in that of the label (`accuracy`), where texts have one.
+    `max_abs_error` over every component and `min_cosine` of the embeddings. Where an answer is a choice, the share of
+    texts on which it is the source's (`agreement`), and the label's (`accuracy`) where the texts have one.
     """
-    error, chosen, same = 0.0, list[int](), list[bool]()
+    error, cosine, chosen, expected_choices = 0.0, 1.0, list[int](), list[int]()
     session = open_session(graph)
     names = [output.name for output in session.get_outputs() if output.name != "last_hidden_state"]
     for batch, expected in _read_batches(proof, names):
@@ -59,9 +59,12 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
             kept = batch["attention_mask"][row].astype(bool)
             alone = {name: _flat(name, values[row], kept) for name, values in found.items()}
             error = max(error, *(float(np.abs(alone[name] - answer[name]).max()) for name in names))
+            cosine = min(cosine, _cosine(alone[VECTOR], answer[VECTOR]))
             chosen.append(int(alone[names[0]].argmax()))
-            same.append(chosen[-1] == int(answer[names[0]].argmax()))
-    measured = {"texts": len(same), "max_abs_error": error, "agreement": float(np.mean(same))}
+            expected_choices.append(int(answer[names[0]].argmax()))
+    measured = {"texts": len(chosen), "max_abs_error": error, "min_cosine": cosine}
+    if names[0] != VECTOR and len(alone[names[0]]) > 1:
+        measured["agreement"] = float(np.mean(np.equal(chosen, expected_choices)))
     labels = _read_labels(proof)
     return measured if labels is None else measured | {"accuracy": float((labels == chosen).mean())}
 
@@ -83,10 +86,11 @@ def prove_again(directory: Path, facts: Mapping[str, Any], float32_max_abs_error
         found, recorded = measure_proof(proof, graph), about["proof"]
         _check(precision, found, recorded, float32_max_abs_error)
         nodes = _check_nodes(precision, graph, _recorded_nodes(about))
-        lines.append(
-            f"{precision}: {found['texts']} stored texts, max error {found['max_abs_error']:.2g}, "
-            f"agreement {found['agreement']:.1%} (sealed with {recorded['agreement']:.1%}){_accuracy(found)}; {nodes}"
+        shares = "".join(
+            f", {name} {found[name]:.3f} (sealed with {recorded[name]:.3f})" for name in _kept_of(recorded)
         )
+        error = f"max error {found['max_abs_error']:.2g}"
+        lines.append(f"{precision}: {found['texts']} stored texts, {error}{shares}; {nodes}")
     return lines
 
 
@@ -97,8 +101,9 @@ def _recorded_nodes(about: Mapping[str, Any]) -> Mapping[str, int]:
     return dict(about["fused"].get(about["variant"]["chosen"], {}))
 
 
-def _accuracy(found: Mapping[str, Any]) -> str:
-    return f", accuracy {found['accuracy']:.1%}" if "accuracy" in found else ""
+def _kept_of(recorded: Mapping[str, Any]) -> list[str]:
+    """The measures that must not get worse, of those that were taken."""
+    return [name for name in ("min_cosine", "agreement", "accuracy") if name in recorded]
 
 
 def _check(precision: str, found: Mapping[str, Any], recorded: Mapping[str, Any], bound: float) -> None:
@@ -106,10 +111,10 @@ def _check(precision: str, found: Mapping[str, Any], recorded: Mapping[str, Any]
     if precision == "float32" and not found["max_abs_error"] <= bound:
         error = f"{found['max_abs_error']:.3g}, more than {bound:g}"
         raise ParityError(f"float32 differs from its source's stored answers by {error}", hint)
-    for measure in ("agreement", "accuracy"):
-        if measure in recorded and not found[measure] >= recorded[measure] - SLACK:
-            shares = f"{found[measure]:.1%} on the stored texts, {recorded[measure]:.1%} when it was made"
-            raise ParityError(f"{precision} has an {measure} of {shares}", hint)
+    for measure in _kept_of(recorded):
+        if not found[measure] >= recorded[measure] - SLACK:
+            values = f"{found[measure]:.3f} on the stored texts, {recorded[measure]:.3f} when it was made"
+            raise ParityError(f"{measure} of {precision} is {values}", hint)
 
 
 def _check_nodes(precision: str, graph: Path, recorded: Mapping[str, int]) -> str:
@@ -149,3 +154,7 @@ def _flat(name: str, values: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _read_labels(proof: Path) -> np.ndarray | None:
     with np.load(proof, allow_pickle=False) as stored:
         return stored["labels"] if "labels" in stored.files else None
+
+
+def _cosine(found: np.ndarray, expected: np.ndarray) -> float:
+    return float(found @ expected / max(float(np.linalg.norm(found) * np.linalg.norm(expected)), 1e-12))

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from export.answers import VECTOR, Answer, Ask, cosines, row_of
+from export.answers import Answer, Ask, cosines, row_of
 from export.grid import Inputs
-from export.tasks import Problem, Task
+from export.tasks import VECTOR, Problem, Task
 from export.texts import Texts, batches_of
 
 BATCH = 32

@@ -28,7 +28,9 @@ class Task:
     """Whether the logits have one named column a label."""
 
 
-_EMBEDDING = {"sentence_embedding": ("batch", "hidden")}
+VECTOR = "sentence_embedding"
+"""The output that every task has, and by which graphs of few bits are compared."""
+_EMBEDDING = {VECTOR: ("batch", "hidden")}
 
 TASKS: dict[TaskName, Task] = {
     task.name: task

@@ -85,9 +85,9 @@ class Workshop:
         return [batch for _, batch in batches_of(self.texts.ranged, self.source.pad_id, _CALIBRATION_BATCH)]
 
     def proof_texts(self) -> tuple[Sequence[Inputs], Int[np.ndarray, " texts"] | None]:
-        """The judged texts that the bundle keeps, and their labels."""
+        """The judged texts that the bundle keeps, and their labels where one of several is right."""
         places = spread_out(len(self.texts.judged), PROOF_TEXTS)
-        labels = self.texts.labels
+        labels = self.texts.labels if self.source.problem == "single-label" else None
         return [self.texts.judged[place] for place in places], None if labels is None else labels[places]
 
     def try_in_company(self, precision: Precision, graph: Path) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from pipeline.verify import verify
 
 ALL = ("float32", "int8", "int8-static", "int8-blocks", "int4-blocks", "float16")
 FAST = ExportConfig(
-    parity=Parity(batch_sizes=(1, 3), lengths=(2, 9), int4_blocks_min_cosine=0.3, int8_min_cosine=0.5),
+    parity=Parity(
+        batch_sizes=(1, 3), lengths=(2, 9), int4_blocks_min_cosine=0.3, int8_min_cosine=0.5, int8_static_min_cosine=0.5
+    ),
     target="avx2",
     min_quality=None,
     calibration=CalibrationConfig(texts=16, judged_texts=16),

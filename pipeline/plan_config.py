@@ -42,6 +42,8 @@ class PlanConfig(Config):
     """Texts of the one batch per shape, precision and round."""
     texts: int = Field(default=64, gt=0)
     """Test texts measured, drawn once with the seed, the same for every shape."""
+    patience_seconds: float = Field(default=60, ge=0)
+    """How long turns are taken again, at most, that were taken while the machine was slow."""
     seed: int = Field(default=1, ge=0)
 
     @model_validator(mode="after")

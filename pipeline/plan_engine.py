@@ -4,6 +4,7 @@ Runs inside `pipeline.processes`; nothing here may import torch, or the memory m
 """
 
 import os
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -13,7 +14,7 @@ from typing import Any
 from serve.bundle import Bundle, BundleInfo
 from serve.engine import Outputs
 from serve.measure_memory import peak_memory_bytes
-from serve.measure_plan import Round, Task
+from serve.measure_plan import Round, Task, time_calls
 from serve.measure_worker import UNTIMED_CALLS, work
 from serve.runtime import BATCH_TOKENS, Runtime, Tokens, open_session, open_tokenizer
 
@@ -81,6 +82,23 @@ def fold(tokens: Tokens, pieces: int) -> Tokens:
     return replace(tokens, encodings=folded)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The same small work, done again and again: what it takes says how fast the machine is just now."""
+
+    opening: Opening
+    task: Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class PacedRound:
+    """Samples of one turn, and how fast the machine was meanwhile."""
+
+    round: Round
+    yardstick_ms: float
+    """Median latency of the yardstick before the turn or after it, whichever was slower."""
+
+
 def open_engine(opening: Opening) -> Engine:
     """The candidate, opened with the session options of serving; one tokenizer serves all of a process."""
     info = opening.info
@@ -103,15 +121,37 @@ def measure_memory(opening: Opening, task: Task) -> int:
 
 def take_turn(opening: Opening, task: Task, *, stays: bool) -> Round:
     """One turn's samples; the engine is opened first where it is not open yet, and kept open where it `stays`."""
+    return work(_warm(opening, task, stays=stays), task)
+
+
+def take_paced_turn(opening: Opening, task: Task, yardstick: Yardstick, *, stays: bool) -> PacedRound:
+    """One turn's samples between two looks at the `yardstick`."""
+    engine = _warm(opening, task, stays=stays)
+    before = _time(yardstick)
+    taken = work(engine, task)
+    return PacedRound(round=taken, yardstick_ms=max(before, _time(yardstick)))
+
+
+def _warm(opening: Opening, task: Task, *, stays: bool) -> Engine:
+    """The engine, opened and warmed up unless it is open already."""
     if opening.graph in _OPEN:
-        return work(_OPEN[opening.graph], task)
+        return _OPEN[opening.graph]
     engine = open_engine(opening)
     for text in task.singles[:UNTIMED_CALLS]:
         engine.run([text])
     engine.run(task.batches[0])  # the allocator grows here, not while the clock runs
     if stays:
         _OPEN[opening.graph] = engine
-    return work(engine, task)
+    return engine
+
+
+def _time(yardstick: Yardstick) -> float:
+    """Milliseconds of a text at the median."""
+    engine = _warm(yardstick.opening, yardstick.task, stays=True)
+    singles = yardstick.task.singles
+    for text in singles[:UNTIMED_CALLS]:
+        engine.run([text])
+    return statistics.median(time_calls(lambda text: engine.run([text]), singles))
 
 
 def staying(sizes: Mapping[str, int], limit_bytes: int = OPEN_BYTES) -> frozenset[str]:

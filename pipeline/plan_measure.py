@@ -22,21 +22,20 @@ from export.instruction_set import resolve_target
 from pipeline.bench import QUIET_LOAD
 from pipeline.machine import fingerprint, load_average
 from pipeline.plan_config import PlanConfig
-from pipeline.plan_engine import Opening
-from pipeline.plan_race import make_plan_workload, race_all, weigh_all
-from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
+from pipeline.plan_engine import Opening, PacedRound
+from pipeline.plan_race import Race, fastest, make_plan_workload, race_all, slow_turns, weigh_all
+from pipeline.plan_records import Candidate, Measurements, Pace, Teacher, Texts
 from pipeline.plan_shapes import candidates
 from pipeline.processes import work_all
 from pipeline.recipe import Recipe
 from pipeline.results import SpeedRow
-from serve.measure_plan import Round
 from serve.runtime import open_tokenizer
 from serve.threads import available_cores
 
 if TYPE_CHECKING:
     from pipeline.plan_forms import Form
 
-VERSION = 2
+VERSION = 3
 FILE = "candidates.json"
 TOKENIZER = "tokenizer.json"
 
@@ -109,14 +108,14 @@ def run_candidates(
             forms = choose_forms(contestants, config.target)
         openings = {row: contestants[row][facts["chosen"]] for row, facts in forms.items()}
         with _timed(seconds, "speed"):
-            rounds = race_all(openings, workload)
+            race = race_all(openings, workload, config.patience_seconds)
         with _timed(seconds, "memory"):
             peaks = weigh_all(openings, workload)
-        rows = {row: _row(opening, rounds[row], peaks[row]) for row, opening in openings.items()}
+        rows = {row: _row(opening, race.turns[row], peaks[row]) for row, opening in openings.items()}
     texts = _describe_texts(workload.texts, teacher / TOKENIZER, config.max_tokens)
     measurements = Measurements(
         machine=fingerprint(), threads=config.threads, target=config.target, teacher=about, texts=texts,
-        candidates=shapes, parameters=parameters, rows=rows, forms=forms,
+        candidates=shapes, parameters=parameters, rows=rows, pace=describe_pace(race), forms=forms,
     )  # fmt: skip
     write_json(out / FILE, measurements.model_dump(mode="json"))
     load = {"before": load_before, "after": load_average()}
@@ -167,10 +166,24 @@ def _check_positions(teacher: Teacher, max_tokens: int, model: str) -> None:
         )
 
 
-def _row(opening: Opening, rounds: tuple[Round, ...], peak: int) -> SpeedRow:
+def describe_pace(race: Race) -> Pace:
+    """What the yardstick showed."""
+    best = fastest(race.turns)
+    slow = [race.turns[name][index].yardstick_ms for name, index in slow_turns(race.turns)]
+    return Pace(
+        yardstick=race.yardstick,
+        fastest_ms=best,
+        yardstick_ms={name: tuple(turn.yardstick_ms for turn in taken) for name, taken in race.turns.items()},
+        retaken=race.retaken,
+        slow=len(slow),
+        slowdown=float(np.median(slow)) / best if slow else 1.0,
+    )
+
+
+def _row(opening: Opening, turns: Sequence[PacedRound], peak: int) -> SpeedRow:
     return SpeedRow(
-        single_ms=tuple(turn.single_ms for turn in rounds),
-        batch_texts_per_second=tuple(turn.texts_per_second for turn in rounds),
+        single_ms=tuple(turn.round.single_ms for turn in turns),
+        batch_texts_per_second=tuple(turn.round.texts_per_second for turn in turns),
         size_bytes=opening.size_bytes,
         peak_memory_bytes=peak,
         threads=opening.threads,

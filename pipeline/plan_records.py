@@ -44,6 +44,23 @@ class Texts(Config):
     longest_tokens: int
 
 
+class Pace(Config):
+    """How fast the machine was while the candidates took turns."""
+
+    yardstick: str
+    """Row whose latency was looked at before and after every turn."""
+    fastest_ms: float
+    """Its least."""
+    yardstick_ms: dict[str, tuple[float, ...]]
+    """By row and round: its latency beside that turn."""
+    retaken: int
+    """Turns that were taken again."""
+    slow: int
+    """Turns among the samples at which the machine was slow all the same."""
+    slowdown: float
+    """Their yardstick at the median, as a multiple of the least; 1 when there are none."""
+
+
 class Measurements(Config):
     """`candidates.json`: every sample of every candidate, and the machine it is true of."""
 
@@ -58,6 +75,7 @@ class Measurements(Config):
     """By candidate: `embedding`, `token_embedding` (a part of it), `transformer`, `head`, `total`."""
     rows: dict[str, SpeedRow]
     """By `candidate/precision`."""
+    pace: Pace
     forms: dict[str, dict[str, Any]]
     """By row, under `chosen` the form of the graph that it was measured in, and why, as `export.variants` gives it."""
 

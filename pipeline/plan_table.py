@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.plan_budget import LIMITS, words_of
-from pipeline.plan_records import Plan, PlanRow
+from pipeline.plan_records import Measurements, Plan, PlanRow
 from pipeline.table import STYLES, SYMBOLS, Cell, Column, format_ms, format_rate
 
 COLUMNS: tuple[Column[PlanRow], ...] = (
@@ -82,8 +82,17 @@ def describe_setting(plan: Plan) -> str:
         f"{machine.get('processor', machine.get('architecture'))}, {measured.threads} of {machine['usable_cores']} "
         f"cores, int8 for {measured.target}; {texts.count} texts of {texts.median_tokens:g} tokens at the median and "
         f"{texts.longest_tokens} at most; random weights in the shapes of {measured.teacher.model_type}, "
-        f"graphs in the form that export would ship: {graphs}"
+        f"graphs in the form that export would ship: {graphs}; {describe_pace(measured)}"
     )
+
+
+def describe_pace(measured: Measurements) -> str:
+    """Whether the machine was as fast all along, and what came of it when it was not."""
+    pace, turns = measured.pace, sum(len(taken) for taken in measured.pace.yardstick_ms.values())
+    again = f", {pace.retaken:,} retaken" if pace.retaken else ""
+    if not pace.slow:
+        return f"the machine was at its best speed in all {turns:,} turns{again}"
+    return f"the machine was {pace.slowdown:.1f}x slower than its best in {pace.slow:,} of {turns:,} turns{again}"
 
 
 def conclusion(plan: Plan) -> str:

@@ -17,6 +17,9 @@ from artifact.progress import progress
 Input = TypeVar("Input")
 """A text, or a request made from it."""
 
+Turn = TypeVar("Turn")
+"""What one turn of a contestant leaves behind: a `Round`, or one with more about it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
@@ -152,15 +155,15 @@ def time_calls(call: Callable[[Input], object], inputs: Sequence[Input]) -> tupl
 def take_turns(
     names: Sequence[str],
     workload: Workload,
-    turn: Callable[[str, Task], Round],
-    keep: Keep,
+    turn: Callable[[str, Task], Turn],
+    keep: Callable[[str, Turn], None],
     description: str,
-) -> dict[str, tuple[Round, ...]]:
+) -> dict[str, tuple[Turn, ...]]:
     """Every round of every contestant, interleaved in random order, one at a time.
 
     `keep` sees each turn's samples as soon as they are there, so that nothing is lost when a later turn fails.
     """
-    taken: dict[str, list[Round]] = {name: [] for name in names}
+    taken: dict[str, list[Turn]] = {name: [] for name in names}
     with progress(description, total=workload.rounds * len(names)) as advance:
         for index in range(workload.rounds):
             task = workload.task(index)

@@ -34,17 +34,18 @@ from pipeline.__main__ import main
 from pipeline.plan_budget import check_budget, conclude, excesses, judge_row, nearest
 from pipeline.plan_build import Job, build, random_student, read_teacher
 from pipeline.plan_config import Budget, PlanConfig
-from pipeline.plan_engine import fold, open_engine, staying
+from pipeline.plan_engine import PacedRound, fold, open_engine, staying
 from pipeline.plan_forms import FORMS, choose_forms
-from pipeline.plan_measure import teacher_source
+from pipeline.plan_measure import describe_pace, teacher_source
 from pipeline.plan_page import render_page, render_summary
-from pipeline.plan_race import make_plan_workload
-from pipeline.plan_records import Candidate, Measurements, Teacher, Texts
+from pipeline.plan_race import Race, choose_yardstick, make_plan_workload, retake, slow_turns
+from pipeline.plan_records import Candidate, Measurements, Pace, Teacher, Texts
 from pipeline.plan_shapes import candidates, spread, start_block
 from pipeline.plan_table import conclusion, describe_budget, plan_table
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import load_recipe
 from pipeline.results import Interval, SpeedRow
+from serve.measure_plan import Round
 
 MINILM = Teacher(
     source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522,
@@ -229,6 +230,46 @@ def test_graphs_stay_open_while_there_is_room():
     assert staying({"large": 60}, 45) == frozenset()
 
 
+def paced(yardstick_ms: float, index: int = 0) -> PacedRound:
+    """A turn of which only the yardstick counts."""
+    taken = Round(index=index, begun_ns=0, ended_ns=1, single_ms=(1.0,), batch_texts=1, batch_seconds=1.0)
+    return PacedRound(round=taken, yardstick_ms=yardstick_ms)
+
+
+def test_turns_of_a_slow_machine_are_taken_again_until_it_is_fast():
+    """Oracle: longhand; two slow turns, of which one stays slow once more."""
+    turns = {"a": [paced(1.0), paced(1.6)], "b": [paced(1.7), paced(1.2)]}
+    answers = iter([paced(1.65), paced(1.02), paced(1.01)])
+    asked = []
+
+    def again(name: str, index: int) -> PacedRound:
+        asked.append((name, index))
+        return next(answers)
+
+    assert slow_turns(turns) == [("b", 0), ("a", 1)]
+    assert retake(turns, again, 60, clock=lambda: 0.0) == 3
+    assert asked == [("b", 0), ("a", 1), ("b", 0)]
+    assert [[each.yardstick_ms for each in taken] for taken in turns.values()] == [[1.0, 1.02], [1.01, 1.2]]
+
+
+def test_patience_ends_and_the_better_turn_is_kept():
+    """Oracle: a clock of seconds, and a machine that stays slow."""
+    turns = {"a": [paced(1.0), paced(1.5)]}
+    seconds = iter(range(100))
+    assert retake(turns, lambda *_: paced(1.8), 5, clock=lambda: next(seconds)) == 4
+    assert [each.yardstick_ms for each in turns["a"]] == [1.0, 1.5]
+    pace = describe_pace(Race(turns={"a": tuple(turns["a"])}, yardstick="a", retaken=4))
+    assert (pace.slow, pace.slowdown, pace.fastest_ms) == (1, 1.5, 1.0)
+    assert retake(turns, lambda *_: pytest.fail("no patience"), 0) == 0
+
+
+def test_the_yardstick_is_in_the_middle_of_what_stays_open():
+    """Oracle: longhand."""
+    sizes = {"large": 60, "small": 10, "medium": 30, "tiny": 1}
+    assert choose_yardstick(sizes, {"small", "medium", "tiny"}) == "small"
+    assert choose_yardstick(sizes, ()) == "tiny"
+
+
 def test_a_process_that_dies_is_one_clear_error():
     """Oracle: `os._exit` inside it."""
     with pytest.raises(BenchError, match="a process that was at work for the plan died"), own_processes(1) as pool:
@@ -283,6 +324,7 @@ def measured(**rows: tuple[list[float], float, int, int]) -> Measurements:
         texts=Texts(count=3, max_tokens=16, median_tokens=6.5, longest_tokens=10),
         candidates=about,
         parameters=counts,
+        pace=Pace(yardstick="small/float32", fastest_ms=0.5, yardstick_ms={}, retaken=0, slow=0, slowdown=1.0),
         forms={name: {"chosen": "light" if name.endswith("int8") else "whole"} for name in rows},
         rows={
             name: SpeedRow(
@@ -416,6 +458,11 @@ def test_a_plan_holds_every_sample_and_its_machine(planned):
         assert row["threads"] == 1
     assert plan["measured"]["machine"]["usable_cores"] > 0
     assert plan["measured"]["texts"]["count"] == 8
+    pace = plan["measured"]["pace"]
+    assert {row: len(taken) for row, taken in pace["yardstick_ms"].items()} == dict.fromkeys(
+        plan["measured"]["rows"], 5
+    )
+    assert pace["fastest_ms"] == min(min(taken) for taken in pace["yardstick_ms"].values())
     assert not list((out / "candidates").glob("graphs-*"))
 
 

@@ -34,3 +34,18 @@ def add_noise(
     noisy = torch.where(touched & (chance < mask_share), torch.full_like(input_ids, mask_id), input_ids)
     exchanged = touched & (chance >= mask_share) & (chance < mask_share + exchange_share)
     return torch.where(exchanged, drawn, noisy)
+
+
+def exchange_for(
+    input_ids: Int[Tensor, "batch seq"],
+    ordinary: Bool[Tensor, "batch seq"],
+    pieces: Int[Tensor, "pieces"],
+    share: float,
+) -> Int[Tensor, "batch seq"]:
+    """`input_ids` with some ordinary tokens exchanged for one of `pieces`, in about half of the texts.
+
+    `share` is the chance of each token there. Draws from torch's global generator, as `add_noise` does.
+    """
+    touched = (torch.rand(input_ids.shape[0], 1) >= UNTOUCHED_SHARE) & ordinary
+    exchanged = touched & (torch.rand(input_ids.shape) < share)
+    return torch.where(exchanged, pieces[torch.randint(len(pieces), input_ids.shape)], input_ids)

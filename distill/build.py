@@ -18,7 +18,7 @@ from distill.architectures import architecture_of, depth_of, layers_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_batches, check_inputs, check_phases
+from distill.check import check_batches, check_inputs, check_phases, check_spelling
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_starts import Checkpoint
 from distill.objectives import make_projections, wanted_of
@@ -70,6 +70,7 @@ def build_run(
         taught_by.to(accelerator.device).eval()
     phases = written_out(config.phases, student)
     models = _models(taught_by or student, student)
+    check_spelling(phases, reading.spelling)
     first_position = check_phases(phases, models, taught_by, student)
     check_batches(phases, config.max_tokens, accelerator.num_processes)
     objectives = [objective for phase in phases for objective in phase.objectives]
@@ -78,7 +79,7 @@ def build_run(
     run = Run(
         config=config, phases=phases, student=student, teacher=taught_by, models=models,
         projections=make_projections(objectives, models).to(accelerator.device),
-        lookup=None if reading.lookup is None else reading.lookup.to(accelerator.device),
+        spelling=reading.spelling and reading.spelling.to(accelerator.device),
         texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train"),
         corpora={name: Stream(tokenizer, corpus, config.max_tokens) for name, corpus in corpora.items()},
         validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation"),

@@ -14,6 +14,7 @@ from distill.objectives import wanted_of
 from distill.objectives.layers import Models
 from distill.objectives.relations import common_heads
 from distill.schedule import freeze_all_but
+from distill.spelling import Spelling
 
 
 def check_phases(
@@ -43,6 +44,16 @@ def _check_reach(phase: Phase) -> None:
             f"phase {phase.name!r} unfreezes {', '.join(phase.unfreeze)}, but its objectives do not read the logits",
             "unfreeze layers or embeddings, or add the objective logits or labels",
         )
+
+
+def check_spelling(phases: Sequence[Phase], spelling: Spelling | None) -> None:
+    """`ModelError` when a phase teaches to spell a student that lacks no piece."""
+    for phase in phases:
+        if phase.noise is not None and phase.noise.spell_share and not (spelling and spelling.spelt):
+            raise ModelError(
+                f"phase {phase.name!r} exchanges words for pieces that the student lacks, and it lacks none",
+                "give the student a smaller `vocabulary`, or leave noise.spell_share out",
+            )
 
 
 def check_batches(phases: Sequence[Phase], max_tokens: int, processes: int) -> None:

@@ -21,6 +21,9 @@ class Noise(Config):
     """Chance of each token to become the mask token."""
     exchange_share: Share = 0.1
     """Chance of each token to become a token of another text."""
+    spell_share: Share | None = None
+    """Chance of each token to become a piece that the student's smaller vocabulary lacks: the student reads it spelt
+    out, and learns from the teacher what it means. Left out, none; for objectives of whole texts."""
 
 
 class _Records(Config):
@@ -144,6 +147,8 @@ class Phase(Config):
             faults.append("reads a corpus, which needs steps instead of epochs")
         if self.cache_teacher and (self.noise is not None or self.corpus is not None or self.packing):
             faults.append("caches the teacher: that needs the same texts in every epoch (no noise, corpus or packing)")
+        if self.noise is not None and self.noise.spell_share and set(kinds) - {"logits", "labels"}:
+            faults.append("spells pieces: its objectives must be of whole texts, logits or labels")
         if faults:
             raise ValueError("; ".join(f"phase {self.name!r} {fault}" for fault in faults))
         return self

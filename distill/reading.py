@@ -1,7 +1,6 @@
 """Which tokenizer reads the text, and which ids the student has for its pieces.
 
-Teacher and student read the same tokens, side by side. A student with fewer pieces has an id for each of the teacher's:
-its own, or that of the unknown piece.
+Teacher and student read the same tokens. What a student with fewer pieces makes of them is in `distill/spelling.py`.
 """
 
 import itertools
@@ -10,9 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from jaxtyping import Int
-from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
@@ -20,7 +16,8 @@ from artifact.errors import ModelError
 from distill.config import CorpusConfig
 from distill.config_starts import Vocabulary
 from distill.corpus import cut, read_records
-from distill.vocabulary import count_pieces, coverage, new_id_of, prune_embeddings, prune_vocabulary
+from distill.spelling import Spelling, spelling_of
+from distill.vocabulary import count_pieces, coverage, prune_embeddings, prune_vocabulary
 
 VOCABULARY_TEXTS = 200_000
 """Texts of each corpus that are counted before a vocabulary is pruned."""
@@ -34,13 +31,13 @@ class Reading:
     """Of the text, and of the teacher."""
     own: Tokenizer
     """The student's, which it is saved with."""
-    lookup: Int[Tensor, "pieces"] | None = None
-    """The student's id for each of the tokenizer's; none where they are the same."""
+    spelling: Spelling | None = None
+    """What the student makes of the tokenizer's ids; none where they are its own."""
     facts: dict[str, Any] = field(default_factory=dict)
 
 
 def read_alike(start: Tokenizer, teacher: Tokenizer | None) -> Reading:
-    """Text is read by the teacher; a start whose pieces are some of the teacher's is looked up.
+    """Text is read by the teacher; a start whose pieces are some of the teacher's spells the others.
 
     Raises `ModelError` where the start has pieces that the teacher has not.
     """
@@ -54,11 +51,7 @@ def read_alike(start: Tokenizer, teacher: Tokenizer | None) -> Reading:
             f"{strange[0]!r}, are not the teacher's",
             "both read the same tokens: start the student from its teacher",
         )
-    unknown = _unknown_of(start)
-    lookup = torch.full((max(theirs.values()) + 1,), unknown)
-    for piece, index in theirs.items():
-        lookup[index] = own.get(piece, unknown)
-    return Reading(teacher, start, lookup)
+    return Reading(teacher, start, spelling_of(teacher, start, max(theirs.values()) + 1))
 
 
 def pruned(
@@ -69,7 +62,7 @@ def pruned(
 
     Raises `ModelError` for a start that has been pruned before.
     """
-    if reading.lookup is not None:
+    if reading.spelling is not None:
         raise ModelError("the start's vocabulary is pruned already", "leave `vocabulary` out")
     tokenizer, rows = reading.tokenizer, student.config.vocab_size
     counts: Counter[int] = count_pieces(tokenizer, train)
@@ -82,13 +75,7 @@ def pruned(
         "pieces": len(fewer.kept), "pieces_before": rows,
         "held_out_tokens_covered": round(covered.tokens, 5), "held_out_texts_covered": round(covered.texts, 5),
     }  # fmt: skip
-    return Reading(tokenizer, fewer.tokenizer, new_id_of(fewer.kept, rows, _unknown_of(tokenizer)), facts)
-
-
-def _unknown_of(tokenizer: Tokenizer) -> int:
-    """A byte-level tokenizer has no unknown piece: what it lost reads as padding would, which is always kept."""
-    unknown = tokenizer.unk_token_id
-    return int(tokenizer.pad_token_id if unknown is None else unknown)
+    return Reading(tokenizer, fewer.tokenizer, spelling_of(tokenizer, fewer.tokenizer, rows), facts)
 
 
 def _texts_of(corpus: CorpusConfig) -> Iterator[str]:

@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Protocol
 
 from accelerate import Accelerator
+from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from distill.batch import Batch
 from distill.batching import FeedPosition, Plan
 from distill.cache import TeacherCache
-from distill.config import ModelConfig, Phase
+from distill.config import ModelConfig, Noise, Phase
 from distill.objectives.layers import Models
+from distill.spelling import Spelling
 from distill.text import Texts
 
 
@@ -23,8 +25,8 @@ class Feed(Protocol):
     def steps(self, plan: Plan, position: FeedPosition) -> Iterator[tuple[list[Batch], FeedPosition]]:
         """Parts for this process of each step from `position` on, without end, and the position after the step."""
 
-    def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
-        """`batch` with words masked and exchanged."""
+    def noisy(self, batch: Batch, noise: Noise, lacking: Int[Tensor, "lacking"] | None = None) -> Batch:
+        """`batch` with words masked and exchanged, also for one of the pieces `lacking`."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,8 @@ class Run:
     models: Models
     projections: nn.ModuleDict
     """Learnt maps to the teacher's width, by name; dropped after training."""
-    lookup: Tensor | None
-    """The student's id for each of the teacher's, where the student's vocabulary is smaller."""
+    spelling: Spelling | None
+    """What the student makes of the teacher's ids, where its vocabulary is smaller."""
     texts: Texts
     """The training split."""
     corpora: Mapping[str, Feed]

@@ -16,7 +16,7 @@ from distill.capture import Projections, Seen, Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Objective
 from distill.memory import enough_memory
-from distill.objectives import loss_of, wanted_of
+from distill.objectives import loss_of, read_whole, wanted_of
 from distill.state import Run
 
 GRADIENT_NORM = 1.0
@@ -89,7 +89,7 @@ def losses_of(
 ) -> tuple[dict[str, Tensor], Seen]:
     """Weighted loss of each objective on one batch, and what the student showed."""
     theirs, ours = wanted_of(objectives, run.models)
-    seen = _unpacked(observe(run.student, student_inputs(run, batch), ours), batch)
+    seen = _unpacked(observe(run.student, student_inputs(run, batch, spelt_out=read_whole(objectives)), ours), batch)
     taught = _taught(run, batch, theirs, cached=cached)
     losses: dict[str, Tensor] = {
         o.kind: o.weight * loss_of(
@@ -100,11 +100,11 @@ def losses_of(
     return losses, seen
 
 
-def student_inputs(run: Run, batch: Batch) -> dict[str, Tensor]:
-    """What the student reads of a batch, in its own vocabulary."""
-    if run.lookup is None:
+def student_inputs(run: Run, batch: Batch, *, spelt_out: bool = False) -> dict[str, Tensor]:
+    """What the student reads of a batch, in its own vocabulary: token by token, or `spelt_out` as it will be served."""
+    if run.spelling is None:
         return batch.inputs
-    return batch.inputs | {"input_ids": run.lookup[batch.inputs["input_ids"]]}
+    return run.spelling.spelt_out(batch, run.config.max_tokens) if spelt_out else run.spelling.side_by_side(batch)
 
 
 def _taught(run: Run, batch: Batch, wanted: Wanted, *, cached: bool) -> Seen:
@@ -128,7 +128,8 @@ def _unpacked(seen: Seen, batch: Batch) -> Seen:
 
 def _ready(run: Run, phase: Phase, part: Batch) -> Batch:
     if phase.noise is not None:
-        part = run.feed_of(phase).noisy(part, phase.noise.mask_share, phase.noise.exchange_share)
+        lacking = None if run.spelling is None else run.spelling.lacks.nonzero().flatten().cpu()
+        part = run.feed_of(phase).noisy(part, phase.noise, lacking)
     return part.to(run.accelerator.device)
 
 

@@ -10,13 +10,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
+from jaxtyping import Int
+from torch import Tensor
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import DataError
 from distill.batch import Batch, InputForm
 from distill.batching import FeedPosition, Plan, planned, seeded
 from distill.code_switch import code_switch, read_lexicon
-from distill.config import CorpusConfig
+from distill.config import CorpusConfig, Noise
 from distill.corpus import Record, corpus_files, cut, read_records
 from distill.text import Encoded, encode, with_noise
 
@@ -66,9 +68,9 @@ class Stream:
                 after = window.after if ends else window.begins.model_copy(update={"batch": index + 1})
                 yield window.encoded.parts(batches[index], share), after
 
-    def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
+    def noisy(self, batch: Batch, noise: Noise, lacking: Int[Tensor, "lacking"] | None = None) -> Batch:
         """`with_noise`, by the corpus's tokenizer."""
-        return with_noise(batch, self._tokenizer, mask_share, exchange_share)
+        return with_noise(batch, self._tokenizer, noise, lacking)
 
     def _windows(self, plan: Plan, position: FeedPosition) -> Iterator[_Window]:
         tokenizer = copy.deepcopy(self._tokenizer)  # a Rust tokenizer in use by another thread refuses to be set

@@ -12,9 +12,10 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.dataset import Example
 from artifact.errors import DataError, ModelError
-from distill.augment import add_noise
+from distill.augment import add_noise, exchange_for
 from distill.batch import Batch, InputForm, collate_packed, collate_padded
 from distill.batching import FeedPosition, Plan, Rows, planned, seeded, split
+from distill.config import Noise
 
 __all__ = ["Batch", "Encoded", "Texts", "encode", "with_noise"]
 
@@ -107,9 +108,9 @@ class Texts:
         """Steps of the first epoch; with `batch_tokens`, later ones may have a few more or less."""
         return len(self._planned(plan, 0))
 
-    def noisy(self, batch: Batch, mask_share: float, exchange_share: float) -> Batch:
+    def noisy(self, batch: Batch, noise: Noise, lacking: Int[Tensor, "lacking"] | None = None) -> Batch:
         """`with_noise`, by this split's tokenizer."""
-        return with_noise(batch, self._tokenizer, mask_share, exchange_share)
+        return with_noise(batch, self._tokenizer, noise, lacking)
 
     def in_order(self, batch_size: int) -> Iterator[Batch]:
         """All texts once, longest first, so that a batch too large for memory fails at once."""
@@ -129,21 +130,28 @@ def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Itera
     """
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
-    before, after = _special_tokens(tokenizer)
+    before, after = special_tokens(tokenizer)
     room = max_tokens - len(before) - len(after)
     for ids in _token_ids(tokenizer, texts):
         bodies = (ids[start : start + room] for start in range(0, max(len(ids), 1), room))
         yield [torch.tensor(before + body + after, dtype=torch.int32) for body in bodies]
 
 
-def with_noise(batch: Batch, tokenizer: Tokenizer, mask_share: float, exchange_share: float) -> Batch:
-    """`batch` with words masked and exchanged; `ModelError` when the tokenizer has no mask token."""
+def with_noise(
+    batch: Batch, tokenizer: Tokenizer, noise: Noise, lacking: Int[Tensor, "lacking"] | None = None
+) -> Batch:
+    """`batch` with words masked and exchanged, for one of its own or for one of those `lacking` in the student.
+
+    `ModelError` when the tokenizer has no mask token.
+    """
     mask_id = tokenizer.mask_token_id
     if mask_id is None:
         raise ModelError("phase.noise masks words, but the tokenizer has no mask token")
     ids = batch.token_ids()
     ordinary = batch.mask & ~torch.isin(ids, torch.tensor(tokenizer.all_special_ids))
-    noisy = add_noise(ids, ordinary, mask_id=mask_id, mask_share=mask_share, exchange_share=exchange_share)
+    noisy = add_noise(ids, ordinary, mask_id=mask_id, mask_share=noise.mask_share, exchange_share=noise.exchange_share)
+    if noise.spell_share and lacking is not None:
+        noisy = exchange_for(noisy, ordinary, lacking, noise.spell_share)
     return batch.with_token_ids(noisy)
 
 
@@ -174,7 +182,7 @@ def _chunks(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def _special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
     """What the tokenizer puts before and after a text."""
     encoding = tokenizer.backend_tokenizer.encode("a")
     special = encoding.special_tokens_mask

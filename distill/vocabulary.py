@@ -26,9 +26,8 @@ from itertools import islice
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Int
 from tokenizers import Tokenizer as Backend  # type: ignore[import-untyped]  # ships no types
-from torch import Tensor, nn
+from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
@@ -125,17 +124,6 @@ def prune_embeddings(model: PreTrainedModel, kept: Sequence[int]) -> PreTrainedM
         decoder.out_features = len(kept)
     _renumber_config(model.config, new_ids)
     return model
-
-
-def new_id_of(kept: Sequence[int], old_vocab_size: int, unk_id: int) -> Int[Tensor, "vocab"]:
-    """For each id of the full vocabulary its new one, and that of the unknown token `unk_id` for what is not kept.
-
-    `lookup[teacher_ids]` are a student's ids with positions that match. On covered text they are what the pruned
-    tokenizer gives; on other text that would have spelt what becomes unknown here.
-    """
-    lookup = torch.full((old_vocab_size,), list(kept).index(unk_id))
-    lookup[torch.tensor(kept)] = torch.arange(len(kept))
-    return lookup
 
 
 def _encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[list[int]]:

@@ -15,6 +15,8 @@ install_import_hook(
         "distill.compress",
         "distill.fidelity",
         "distill.slicing",
+        "distill.spelling",
+        "distill.augment",
         "distill.vocabulary",
     ],
     "beartype.beartype",

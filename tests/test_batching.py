@@ -12,9 +12,11 @@ from tiny_models import make_bert, make_examples, make_tokenizer
 from artifact.errors import ConfigError, ModelError
 from distill.batch import InputForm, collate_packed, collate_padded, first_position_of
 from distill.batching import FeedPosition, Plan, by_texts, by_tokens, pack, seeded, split
+from distill.config import Noise
 from distill.text import Texts, encode
 
 FORM = InputForm(pad_id=1)
+NOISE = Noise(mask_share=0.5, exchange_share=0.4)
 PACKABLE = {
     "bert": (transformers.BertModel, transformers.BertConfig),
     "electra": (transformers.ElectraModel, transformers.ElectraConfig),
@@ -235,10 +237,10 @@ def test_noise_in_packed_texts_touches_only_their_words():
     texts = Texts(make_tokenizer(), make_examples(300, 0), 12, "train")
     (batch,), _ = next(texts.steps(Plan(batch_size=1, batch_tokens=5000, packing=True), FeedPosition()))
     torch.manual_seed(0)
-    before, after = (b.inputs["input_ids"] for b in (batch, texts.noisy(batch, 0.5, 0.4)))
+    before, after = (b.inputs["input_ids"] for b in (batch, texts.noisy(batch, NOISE)))
     assert torch.equal(after[before < 5], before[before < 5])
     changed = (
-        batch.with_token_ids(batch.token_ids()).token_ids() != texts.noisy(batch, 0.5, 0.4).token_ids()
+        batch.with_token_ids(batch.token_ids()).token_ids() != texts.noisy(batch, NOISE).token_ids()
     ) & batch.mask
     assert 0.4 < changed.any(dim=1).float().mean() < 0.6
 

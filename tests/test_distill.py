@@ -21,7 +21,7 @@ from artifact.manifest import read_manifest
 from artifact.stage import run_stage
 from distill.batching import by_texts, seeded
 from distill.checkpoint import Position, load_checkpoint, save_checkpoint
-from distill.config import ModelConfig
+from distill.config import ModelConfig, Noise
 from distill.run import distill_stage
 from distill.schedule import freeze_all_but, parts_of, rate_at, set_dropout
 from distill.student import build_start, count_parameters, keep_layers
@@ -401,20 +401,33 @@ def test_batches_hold_every_text_once_and_follow_the_seed():
 def test_noise_touches_only_ordinary_tokens_of_about_half_of_the_texts():
     """Oracle: counts over many texts; special tokens and padding as they were; the generator's state decides."""
     texts = Texts(make_tokenizer(), make_examples(400, 0), 16, "train")
-    batch = texts.batch(range(400))
+    batch, noise = texts.batch(range(400)), Noise(mask_share=0.3, exchange_share=0.3)
     before = batch.inputs["input_ids"]
     torch.manual_seed(1)
-    noisy = texts.noisy(batch, 0.3, 0.3)
+    noisy = texts.noisy(batch, noise)
     torch.manual_seed(1)
-    assert torch.equal(noisy.inputs["input_ids"], texts.noisy(batch, 0.3, 0.3).inputs["input_ids"])
+    assert torch.equal(noisy.inputs["input_ids"], texts.noisy(batch, noise).inputs["input_ids"])
     assert torch.equal(noisy.labels, batch.labels)
     special = ~batch.mask | (before < 5)
-    draws = [texts.noisy(batch, 0.3, 0.3).inputs["input_ids"] for _ in range(30)]
+    draws = [texts.noisy(batch, noise).inputs["input_ids"] for _ in range(30)]
     assert all(torch.equal(after[special], before[special]) for after in draws)
     untouched = torch.stack([(after == before).all(dim=1) for after in draws]).float().mean().item()
     assert 0.5 <= untouched < 0.56
     masked = torch.stack([(after == 4).sum() / (~special).sum() for after in draws]).mean().item()
     assert masked == pytest.approx(0.15, abs=0.01)
+
+
+def test_words_become_pieces_that_the_student_lacks():
+    """Oracle: counts; no other piece comes in, and nothing special changes."""
+    texts = Texts(make_tokenizer(), make_examples(400, 0), 16, "train")
+    batch, noise = texts.batch(range(400)), Noise(mask_share=0, exchange_share=0, spell_share=0.4)
+    before, lacking = batch.inputs["input_ids"], torch.tensor([30, 31, 40])
+    after = texts.noisy(batch, noise, lacking).inputs["input_ids"]
+    changed = after != before
+    assert set(after[changed].tolist()) == {30, 31, 40}
+    assert not changed[~batch.mask | (before < 5)].any()
+    assert changed.sum() / (batch.mask & (before >= 5)).sum() == pytest.approx(0.2, abs=0.03)
+    assert torch.equal(texts.noisy(batch, noise).inputs["input_ids"], before)
 
 
 def test_an_empty_split_and_a_long_text():

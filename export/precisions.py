@@ -11,6 +11,7 @@ from export.budget import find_precision_map
 from export.config import Precision
 from export.fuse import Depth, fuse
 from export.half import to_float16
+from export.memory import give_back_memory
 from export.quantize import quantizable_nodes, quantize_dynamic_int8
 from export.saturation import audit_saturation
 from export.sensitivity import errors_alone, read_nodes, units_of
@@ -37,9 +38,12 @@ def fuse_forms(workshop: Workshop) -> dict[str, dict[str, int]]:
     `whole` is everything ONNX Runtime's optimizer fuses; `light` leaves attention, the norms that also add, and the
     embeddings apart, which some of its processors' kernels take less time for.
     """
-    forms: dict[str, Depth] = {"whole": "whole", "light": "light"}
-    return {name: fuse(workshop.raw, workshop.form(name), workshop.source.architecture, depth=depth)
-            for name, depth in forms.items()}  # fmt: skip
+    depths: dict[str, Depth] = {"whole": "whole", "light": "light"}
+    counts = {}
+    for name, depth in depths.items():
+        counts[name] = fuse(workshop.raw, workshop.form(name), workshop.source.architecture, depth=depth)
+        give_back_memory()
+    return counts
 
 
 def ship_fastest(workshop: Workshop, out: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from artifact.progress import progress
 from artifact.stage import Stage, Work
 from export.config import ExportConfig, Precision
 from export.instruction_set import resolve_target
+from export.memory import give_back_memory
 
 if TYPE_CHECKING:
     from export.workshop import Workshop
@@ -171,6 +172,7 @@ def _timed_steps(description: str, count: int) -> Iterator[tuple[Timed, dict[str
         def timed(step: str) -> Iterator[None]:
             begun = time.perf_counter()
             yield
+            give_back_memory()
             seconds[step] = round(time.perf_counter() - begun, 3)
             advance(1, step)
 

@@ -49,10 +49,10 @@ def _check_reach(phase: Phase) -> None:
 def check_spelling(phases: Sequence[Phase], spelling: Spelling | None) -> None:
     """`ModelError` when a phase teaches to spell a student that lacks no piece."""
     for phase in phases:
-        if phase.noise is not None and phase.noise.spell_share and not (spelling and spelling.spelt):
+        if phase.noise is not None and phase.noise.spells and not (spelling and spelling.spelt):
             raise ModelError(
-                f"phase {phase.name!r} exchanges words for pieces that the student lacks, and it lacks none",
-                "give the student a smaller `vocabulary`, or leave noise.spell_share out",
+                f"phase {phase.name!r} teaches to spell pieces that the student lacks, and it lacks none",
+                "give the student a smaller `vocabulary`, or leave noise.spell_share and respell_share out",
             )
 
 

@@ -24,6 +24,14 @@ class Noise(Config):
     spell_share: Share | None = None
     """Chance of each token to become a piece that the student's smaller vocabulary lacks: the student reads it spelt
     out, and learns from the teacher what it means. Left out, none; for objectives of whole texts."""
+    respell_share: Share | None = None
+    """Chance of each token to be spelt out to the student though its smaller vocabulary has it, while the teacher reads
+    it whole: words in their own places, as if they had been cut. Left out, none; for objectives of whole texts."""
+
+    @property
+    def spells(self) -> bool:
+        """Whether teacher and student come to read other pieces."""
+        return bool(self.spell_share or self.respell_share)
 
 
 class _Records(Config):
@@ -147,7 +155,7 @@ class Phase(Config):
             faults.append("reads a corpus, which needs steps instead of epochs")
         if self.cache_teacher and (self.noise is not None or self.corpus is not None or self.packing):
             faults.append("caches the teacher: that needs the same texts in every epoch (no noise, corpus or packing)")
-        if self.noise is not None and self.noise.spell_share and set(kinds) - {"logits", "labels"}:
+        if self.noise is not None and self.noise.spells and set(kinds) - {"logits", "labels"}:
             faults.append("spells pieces: its objectives must be of whole texts, logits or labels")
         if faults:
             raise ValueError("; ".join(f"phase {self.name!r} {fault}" for fault in faults))

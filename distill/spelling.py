@@ -26,6 +26,8 @@ class Spelling:
     """Of each piece that the student lacks: those it is spelt in."""
     lacks: Bool[Tensor, "pieces"]
     """Which pieces it has to spell."""
+    respelt: Mapping[int, list[int]]
+    """Of each piece that it has: those it would be spelt in without it; none for special ones and single characters."""
     form: InputForm
     ends: int
     """Special tokens after a text."""
@@ -38,19 +40,23 @@ class Spelling:
         """Inputs of as many tokens, what the student lacks being unknown."""
         return batch.inputs | {"input_ids": self.lookup[batch.inputs["input_ids"]]}
 
-    def spelt_out(self, batch: Batch, max_tokens: int) -> dict[str, Tensor]:
+    def spelt_out(self, batch: Batch, max_tokens: int, respell_share: float = 0.0) -> dict[str, Tensor]:
         """Inputs of padded texts in which nothing is unknown that can be spelt; cut at `max_tokens`.
 
         What a piece is spelt in does not join with its neighbours, which the student's own tokenizer might do inside
-        a word.
+        a word. A `respell_share` of the other tokens is spelt too, as if the student lacked them (after BPE-dropout,
+        Provilkov et al., arXiv 1910.13267); it draws from torch's global generator.
         """
         ids = batch.inputs["input_ids"]
-        if not (self.lacks[ids] & batch.mask).any():
+        if not respell_share and not (self.lacks[ids] & batch.mask).any():
             return self.side_by_side(batch)
-        found = self.lookup.tolist()
+        found, drawn = self.lookup.tolist(), torch.rand(ids.shape) if respell_share else torch.ones(ids.shape)
         texts = []
-        for row, length in zip(ids.tolist(), batch.mask.sum(1).tolist(), strict=True):
-            text = [part for index in row[:length] for part in self.spelt.get(index, (found[index],))]
+        for row, chances, length in zip(ids.tolist(), drawn.tolist(), batch.mask.sum(1).tolist(), strict=True):
+            text = list[int]()
+            for index, chance in zip(row[:length], chances, strict=False):
+                again = self.respelt.get(index) if chance < respell_share else None
+                text += self.spelt.get(index) or again or [found[index]]
             if len(text) > max_tokens:
                 text = text[: max_tokens - self.ends] + text[len(text) - self.ends :]
             texts.append(torch.tensor(text))
@@ -59,17 +65,22 @@ class Spelling:
 
 def spelling_of(theirs: Tokenizer, own: Tokenizer, rows: int) -> Spelling:
     """How the student that reads with `own` reads the ids of `theirs`, of which the teacher has `rows`."""
-    has, unknown = own.get_vocab(), unknown_of(own)
-    spell = _speller(own)
-    lookup, spelt = torch.full((rows,), unknown), {}
+    has, unknown, special = own.get_vocab(), unknown_of(own), set(theirs.all_special_ids)
+    spell, prefix = _speller(own), _prefix_of(own)
+    lookup, spelt, respelt = torch.full((rows,), unknown), {}, {}
     for piece, index in theirs.get_vocab().items():
         if piece in has:
             lookup[index] = has[piece]
+            if index not in special and (parts := _without(piece, prefix, has, spell)):
+                respelt[index] = parts
         elif parts := spell(piece):
             spelt[index] = parts
     lacks = torch.zeros(rows, dtype=torch.bool)
     lacks[list(spelt)] = True
-    return Spelling(lookup=lookup, spelt=spelt, lacks=lacks, form=InputForm.of(own), ends=len(special_tokens(own)[1]))
+    return Spelling(
+        lookup=lookup, spelt=spelt, respelt=respelt, lacks=lacks, form=InputForm.of(own),
+        ends=len(special_tokens(own)[1]),
+    )  # fmt: skip
 
 
 def unknown_of(tokenizer: Tokenizer) -> int:
@@ -81,7 +92,7 @@ def unknown_of(tokenizer: Tokenizer) -> int:
 def _speller(own: Tokenizer) -> Callable[[str], list[int]]:
     """Ids of the pieces that stand for a missing one, in its place in a word."""
     model = own.backend_tokenizer.model
-    prefix = getattr(model, "continuing_subword_prefix", None)
+    prefix = _prefix_of(own)
     # BPE puts this after whatever it is given: a piece from inside a word is spelt as if the word ended there.
     suffix = getattr(model, "end_of_word_suffix", None) or ""
     has = own.get_vocab()
@@ -92,6 +103,22 @@ def _speller(own: Tokenizer) -> Callable[[str], list[int]]:
         return [token.id for token in model.tokenize(piece.removesuffix(suffix))]
 
     return spell
+
+
+def _prefix_of(tokenizer: Tokenizer) -> str:
+    """What WordPiece puts before a piece inside a word; nothing for other kinds."""
+    return getattr(tokenizer.backend_tokenizer.model, "continuing_subword_prefix", None) or ""
+
+
+def _without(piece: str, prefix: str, has: Mapping[str, int], spell: Callable[[str], list[int]]) -> list[int]:
+    """`piece` in smaller ones, the longest first that it begins with; nothing when there are none."""
+    mark = prefix if prefix and piece.startswith(prefix) else ""
+    body = piece.removeprefix(mark)
+    for end in range(len(body) - 1, 0, -1):
+        if mark + body[:end] in has:
+            rest = spell(prefix + body[end:])
+            return [has[mark + body[:end]], *rest] if rest else []
+    return []
 
 
 def _longest_first(text: str, prefix: str, has: Mapping[str, int]) -> list[int]:

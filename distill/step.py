@@ -74,7 +74,10 @@ def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.o
         with enough_memory(run, phase, part):
             batch = _ready(run, phase, part)
             with run.accelerator.autocast():
-                losses, _ = losses_of(run, phase.objectives, batch, cached=bool(phase.cache_teacher))
+                losses, _ = losses_of(
+                    run, phase.objectives, batch, cached=bool(phase.cache_teacher),
+                    respell_share=(phase.noise and phase.noise.respell_share) or 0.0,
+                )  # fmt: skip
             run.accelerator.backward(share * torch.stack(list(losses.values())).sum())
         for name, loss in losses.items():
             totals[name] += share * loss.detach()
@@ -85,11 +88,19 @@ def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.o
 
 
 def losses_of(
-    run: Run, objectives: Sequence[Objective], batch: Batch, *, cached: bool = False
+    run: Run, objectives: Sequence[Objective], batch: Batch, *, cached: bool = False, respell_share: float = 0.0
 ) -> tuple[dict[str, Tensor], Seen]:
-    """Weighted loss of each objective on one batch, and what the student showed."""
+    """Weighted loss of each objective on one batch, and what the student showed.
+
+    Where nothing compares token with token, a student with fewer pieces reads the texts spelt out, as it will be
+    served; a `respell_share` of the pieces that it has, too.
+    """
     theirs, ours = wanted_of(objectives, run.models)
-    seen = _unpacked(observe(run.student, student_inputs(run, batch, spelt_out=read_whole(objectives)), ours), batch)
+    if run.spelling is not None and read_whole(objectives):
+        inputs = run.spelling.spelt_out(batch, run.config.max_tokens, respell_share)
+    else:
+        inputs = student_inputs(run, batch)
+    seen = _unpacked(observe(run.student, inputs, ours), batch)
     taught = _taught(run, batch, theirs, cached=cached)
     losses: dict[str, Tensor] = {
         o.kind: o.weight * loss_of(
@@ -100,11 +111,9 @@ def losses_of(
     return losses, seen
 
 
-def student_inputs(run: Run, batch: Batch, *, spelt_out: bool = False) -> dict[str, Tensor]:
-    """What the student reads of a batch, in its own vocabulary: token by token, or `spelt_out` as it will be served."""
-    if run.spelling is None:
-        return batch.inputs
-    return run.spelling.spelt_out(batch, run.config.max_tokens) if spelt_out else run.spelling.side_by_side(batch)
+def student_inputs(run: Run, batch: Batch) -> dict[str, Tensor]:
+    """What the student reads of a batch, token by token in its own vocabulary."""
+    return batch.inputs if run.spelling is None else run.spelling.side_by_side(batch)
 
 
 def _taught(run: Run, batch: Batch, wanted: Wanted, *, cached: bool) -> Seen:

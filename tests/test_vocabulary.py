@@ -244,6 +244,38 @@ def test_what_is_missing_is_spelt_in_what_there_is(kind):
             assert ids_of(tokenizer, piece) == spelling.spelt[index]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_there_is_can_be_spelt_without_it(kind):
+    """Oracle: the characters of each piece; nothing special, nothing unknown, and never the piece itself."""
+    tokenizer, _ = pruned(kind)
+    spelling = spelling_of(full(kind), tokenizer, len(full(kind)))
+    assert len(spelling.respelt) > 20
+    inside = "##" if kind in ("wordpiece", "all-MiniLM") else ""
+    assert not set(spelling.respelt) & {*full(kind).all_special_ids, *spelling.spelt}
+    for index, ids in spelling.respelt.items():
+        piece, parts = full(kind).convert_ids_to_tokens(index), tokenizer.convert_ids_to_tokens(ids)
+        assert len(parts) > 1
+        if kind != "bpe":  # whose code adds the end of a word to the rest
+            assert "".join(part.removeprefix(inside) for part in parts) == piece.removeprefix(inside)
+    if inside:
+        assert all(part.startswith(inside) for ids in spelling.respelt.values()
+                   for part in tokenizer.convert_ids_to_tokens(ids[1:]))  # fmt: skip
+
+
+def test_a_share_of_what_there_is_is_spelt_to_the_student():
+    """Oracle: longhand for all and for none; counts for a share."""
+    theirs = make_tokenizer(letters=True)
+    own, _ = prune_vocabulary(theirs, count_pieces(theirs, ["turn the light on"]), Vocabulary())
+    spelling = spelling_of(theirs, own, len(theirs))
+    batch = split_of_one(theirs, "turn on")
+    letters = ["[CLS]", "t", "##u", "##r", "##n", "o", "##n", "[SEP]"]
+    assert own.convert_ids_to_tokens(spelling.spelt_out(batch, 12, 1.0)["input_ids"][0]) == letters
+    assert torch.equal(spelling.spelt_out(batch, 12)["input_ids"], spelling.side_by_side(batch)["input_ids"])
+    torch.manual_seed(0)
+    whole = [spelling.spelt_out(batch, 12, 0.3)["attention_mask"].sum() == 4 for _ in range(400)]
+    assert sum(whole) / 400 == pytest.approx(0.7**2, abs=0.07)
+
+
 def test_a_spelt_out_batch_is_what_the_pruned_tokenizer_reads():
     """Oracle: the student's own tokenizer, special tokens, padding and truncation and all."""
     theirs = make_tokenizer(letters=True)

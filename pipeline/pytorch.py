@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact.errors import ModelError
-from serve.engine import Outputs, Problem
+from serve.engine import Outputs, Problem, Text, Token
 from serve.threads import plan_threads
+from serve.tokens import show_tokens
 
 if TYPE_CHECKING:
     import torch
@@ -83,7 +84,23 @@ class PyTorchEngine:
 
         return torch.get_num_threads()
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    @property
+    def pooling(self) -> str:
+        """The mean over the tokens, whatever the model was trained with."""
+        return "mean"
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens computed at once."""
+        return BATCH_TOKENS
+
+    def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_padding()  # `run` padded to the longest; it says so again each time
+        return show_tokens(backend, texts, special=special)
+
+    def run(self, texts: Sequence[Text]) -> Outputs:
         """Answers to `texts`, in their order; the embedding is the mean over the tokens, of length one."""
         begun = time.perf_counter()
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=True)

@@ -39,7 +39,9 @@ class Boundary:
             if status:
                 raise
             logger.error("unexpected %s\n%s", type(error).__name__, frames_of(error))  # noqa: TRY400 - see frames_of
-            await Problem(500, "Backend", "an unexpected fault of the service").reply()(scope, receive, counted)
+            await Problem(500, "Backend", "an unexpected fault of the service").reply(scope["path"])(
+                scope, receive, counted
+            )
         self._count(scope["path"], status, time.perf_counter() - begun)
 
     def _count(self, path: str, status: int, seconds: float) -> None:

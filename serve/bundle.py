@@ -88,6 +88,12 @@ def open_bundle(directory: Path) -> Bundle:
     return Bundle(directory=directory, info=info, digest=manifest.digest)
 
 
+def size_of(graph: Path) -> int:
+    """Bytes of a graph as stored, its weights included."""
+    weights = graph.with_name(graph.name + "_data")
+    return graph.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
+
+
 def _read_description(directory: Path) -> BundleInfo:
     path = directory / DESCRIPTION
     try:

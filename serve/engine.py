@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Problem = Literal["single-label", "multi-label", "regression"]
 """What the columns of a classifier's logits are: rivals, independent yes or no, or a measured quantity."""
+Text: TypeAlias = str | tuple[str, str]
+"""What a model is asked about: a text, or two texts that it reads together as a pair."""
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 
@@ -31,10 +33,24 @@ class Outputs:
     """Part of the call that was spent on tokenization; 0 when the engine does not measure it."""
 
 
+class Token(NamedTuple):
+    """One token of a text."""
+
+    id: int
+    text: str
+    """The characters it stands for; of a special token, its name."""
+    special: bool
+    """Whether the model added it, such as `[CLS]`."""
+    start: int | None
+    """First of its characters in the text; None for a special token."""
+    stop: int | None
+    """One past the last of them; None for a special token."""
+
+
 class Engine(Protocol):
     """A model that answers; `serve.runtime.Runtime` is one, and a PyTorch teacher can be another.
 
-    `run` is called from one thread at a time.
+    Its methods are called from one thread at a time.
     """
 
     @property
@@ -57,8 +73,30 @@ class Engine(Protocol):
     def max_tokens(self) -> int:
         """Longest input in tokens; what lies beyond is dropped."""
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    @property
+    def pooling(self) -> str:
+        """How one vector is made of a text: `mean`, `cls` or `max`."""
+
+    @property
+    def batch_tokens(self) -> int:
+        """Padded tokens computed at once; longer calls are cut."""
+
+    def run(self, texts: Sequence[Text]) -> Outputs:
         """Answers to `texts`, in their order; no text's answer depends on the others."""
+
+    def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
+
+
+Kind = Literal["classifier", "reranker", "embedding"]
+"""What a model is for, in text-embeddings-inference's words."""
+
+
+def kind_of(engine: Engine) -> Kind:
+    """By its columns: none, an embedding; one, which two texts can be put in order by; several, labels."""
+    if not engine.labels:
+        return "embedding"
+    return "classifier" if len(engine.labels) > 1 else "reranker"
 
 
 def scores_of(logits: Floats, problem: Problem | None) -> Floats:

@@ -3,16 +3,21 @@
 import asyncio
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
-from serve.engine import Engine, Outputs
+from serve.engine import Engine, Outputs, Text, Token
 from serve.metrics import Metrics
 from serve.replies import Problem
 
 BYTES_PER_TOKEN = 3
 """English has four to five UTF-8 bytes a token, Chinese three: a guess on the safe side of both."""
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +41,32 @@ class Lane:
         self._seconds_per_token = 0.0001
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{engine.name}")
 
-    async def run(self, texts: Sequence[str]) -> Answer:
+    async def run(self, texts: Sequence[Text]) -> Answer:
         """The engine's answer once the calls before it are done; `Problem` 429 at once when too much waits.
 
         What the engine raises comes out here and touches no other call.
         """
         cost = estimate_tokens(texts, self.engine.max_tokens)
-        self._admit(cost)
-        self._count(1, cost)
-        try:
-            arrived = time.perf_counter()
-            answer = await asyncio.get_running_loop().run_in_executor(self._executor, self._call, texts, arrived)
-        finally:
-            self._count(-1, -cost)
+        answer = await self._take_turn(cost, partial(self._call, texts, time.perf_counter()))
         self._observe(answer, cost)
         return answer
+
+    async def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """The engine's tokens, in the same queue: the tokenizer is the engine's too, and takes one call at a time."""
+        cost = estimate_tokens(texts, self.engine.max_tokens)
+        return await self._take_turn(cost, partial(self.engine.show_tokens, texts, special=special))
 
     def close(self) -> None:
         """Finish what was admitted, then end the thread."""
         self._executor.shutdown(wait=True)
+
+    async def _take_turn(self, cost: int, work: Callable[[], Result]) -> Result:
+        self._admit(cost)
+        self._count(1, cost)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+        finally:
+            self._count(-1, -cost)
 
     def _admit(self, cost: int) -> None:
         # An idle lane takes any request: one larger than the bound could otherwise never be answered.
@@ -62,7 +74,7 @@ class Lane:
             wait = max(1, math.ceil(self._queued_tokens * self._seconds_per_token))
             raise Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": str(wait)})
 
-    def _call(self, texts: Sequence[str], arrived: float) -> Answer:
+    def _call(self, texts: Sequence[Text], arrived: float) -> Answer:
         begun = time.perf_counter()
         outputs = self.engine.run(texts)
         computed = time.perf_counter() - begun
@@ -88,7 +100,8 @@ class Lane:
         self._seconds_per_token += 0.2 * (latest - self._seconds_per_token)
 
 
-def estimate_tokens(texts: Sequence[str], max_tokens: int) -> int:
+def estimate_tokens(texts: Sequence[Text], max_tokens: int) -> int:
     """Tokens that `texts` will cost, guessed from their bytes before they are tokenized."""
-    sizes = (len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    whole = (text if isinstance(text, str) else "".join(text) for text in texts)
+    sizes = (len(text.encode("utf-8", "surrogatepass")) for text in whole)
     return sum(min(max_tokens, 2 + size // BYTES_PER_TOKEN) for size in sizes)

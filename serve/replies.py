@@ -1,27 +1,139 @@
-"""JSON replies in the shapes of text-embeddings-inference: results bare, faults as `error` and `error_type`."""
+"""JSON replies: those of text-embeddings-inference bare, those below `/v1` as OpenAI wraps them, faults likewise."""
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 from starlette.responses import Response
+from typing_extensions import TypedDict  # Python 3.11's own has no required keys that pydantic could read
+
+OPENAI = "/v1/"
+"""Below it, faults are shaped as OpenAI's."""
+
+
+class Fault(TypedDict):
+    """What went wrong, in text-embeddings-inference's shape."""
+
+    error: str
+    error_type: str
+
+
+class OpenAIFaultDetail(TypedDict):
+    """What went wrong."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIFault(TypedDict):
+    """What went wrong, in OpenAI's shape."""
+
+    error: OpenAIFaultDetail
+
+
+class Prediction(TypedDict):
+    """One label and how likely it is."""
+
+    label: str
+    score: float
+
+
+class Rank(TypedDict):
+    """One text's place: `index` among the texts as they were sent."""
+
+    index: int
+    score: float
+    text: NotRequired[str]
+
+
+class ShownToken(TypedDict):
+    """One token; `start` and `stop` count characters, and are null where the model added it."""
+
+    id: int
+    text: str
+    special: bool
+    start: int | None
+    stop: int | None
+
+
+class Embedding(TypedDict):
+    """One text's vector: numbers, or their bytes in base64."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(TypedDict):
+    """Tokens read, special ones included."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embeddings(TypedDict):
+    """The vectors of all texts, in order."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Model(TypedDict):
+    """A model that gives embeddings; `created` is when this service began, in seconds since 1970."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class Models(TypedDict):
+    """The models below `/v1`."""
+
+    object: Literal["list"]
+    data: list[Model]
 
 
 class Problem(Exception):  # noqa: N818 - it is what the client gets to read, not a fault of ours
     """A request that is answered with an error: `status`, a message for the client, and TEI's word for its kind.
 
-    The message never holds more of the request than a shortened, escaped name.
+    `param` is the field at fault, `code` OpenAI's word, where there is one. The message never holds more of the
+    request than a shortened, escaped name.
     """
 
-    def __init__(self, status: int, error_type: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        error_type: str,
+        message: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.error_type = error_type
         self.headers = dict(headers or {})
+        self.param = param
+        self.code = code
 
-    def reply(self) -> Response:
-        """The response that tells it."""
-        return reply({"error": str(self), "error_type": self.error_type}, self.status, self.headers)
+    def reply(self, path: str) -> Response:
+        """The response that tells it, in the shape of the family that `path` belongs to."""
+        return reply(self.tell(path), self.status, self.headers)
+
+    def tell(self, path: str) -> Fault | OpenAIFault:
+        """The body of that response."""
+        return self._as_openai() if path.startswith(OPENAI) else {"error": str(self), "error_type": self.error_type}
+
+    def _as_openai(self) -> OpenAIFault:
+        kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
+        kind = kinds.get(self.status, "invalid_request_error")
+        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

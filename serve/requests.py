@@ -1,17 +1,16 @@
-"""Request bodies, parsed once: bytes in, a typed request out, or a `Problem` that says what to send instead.
+"""What requests may hold: a model for each body, and the limits in force.
 
-Field names and defaults are those of text-embeddings-inference; keys we do not know are ignored, as it does, so
-that its clients work unchanged. Where it and we differ: a list of two texts is two texts, never a pair.
+Field names and defaults are those of text-embeddings-inference and, below `/v1`, of OpenAI; keys we do not know are
+ignored, as both do, so that their clients work unchanged. `serve.body` makes these of bytes.
 """
 
-import asyncio
-import json
-from typing import Any, NoReturn, TypeVar
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from pydantic import BaseModel, ConfigDict, Field
 
 from artifact.config import Config
+from serve.engine import Text
 from serve.replies import Problem
 
 
@@ -23,132 +22,152 @@ class Limits(Config):
     body_seconds: float = Field(default=10, gt=0)
     """Longest time a body may take to arrive; beyond it 408."""
     texts: int = Field(default=128, gt=0)
-    """Most texts of one request; beyond it 413."""
+    """Most texts or pairs of one request; beyond it 413."""
     characters: int = Field(default=50_000, gt=0)
-    """Longest text; beyond it 413."""
+    """Longest text, or pair in all; beyond it 413."""
     queued_tokens: int = Field(default=65_536, gt=0)
     """Tokens that may wait for one model, estimated; beyond it 429. A model that is idle takes any request."""
 
 
-class _Body(BaseModel):
+class Choice(BaseModel):
+    """What every body may hold: who answers."""
+
     model_config = ConfigDict(frozen=True, strict=True, use_attribute_docstrings=True)
 
     model: str | None = None
     """Which model answers: `student`, or `student/float32`; left out, the header `X-Model`, or the default."""
-    truncate: bool = True
-    """Whether what lies beyond the longest input is dropped; otherwise such a text is refused with 413."""
 
 
-class PredictRequest(_Body):
+class _Truncation(BaseModel):
+    model_config = Choice.model_config
+
+    truncate: bool | None = None
+    """Whether what lies beyond the longest input is dropped, as when left out; false refuses such a text with 413."""
+    truncation_direction: Literal["Right"] = "Right"
+    """Only `Right`: it is the end of a text that is dropped."""
+
+
+class _Prompt(BaseModel):
+    model_config = Choice.model_config
+
+    prompt_name: None = None
+    """Only null: bundles hold no prompts, so put the words in front of the text."""
+
+
+class PredictRequest(Choice, _Truncation):
     """`POST /predict`."""
 
-    inputs: str | list[str] | list[list[str]]
-    """One text, or a list of texts, or a list of lists of one text each."""
+    inputs: str | list[str] | list[Annotated[list[str], Field(min_length=1, max_length=2)]] = Field(
+        examples=["wake me at seven", ["Is it raining?", "Take an umbrella."], [["wake me"], ["play some jazz"]]]
+    )
+    """One text, or a list of two texts, which is one pair, or a list of lists of one or two texts, which is a batch.
+
+    A list of one text is that text. A list of three or more is a batch of texts; text-embeddings-inference refuses it.
+    """
     raw_scores: bool = False
     """Logits instead of probabilities."""
 
+    @property
+    def texts(self) -> list[Text]:
+        """What is asked about, in order."""
+        if isinstance(self.inputs, str):
+            return [self.inputs]
+        flat = [item for item in self.inputs if isinstance(item, str)]
+        if len(flat) == 2:
+            return [(flat[0], flat[1])]
+        return [item if isinstance(item, str) else _text_of(item) for item in self.inputs]
 
-class EmbedRequest(_Body):
+    @property
+    def is_batch(self) -> bool:
+        """Whether a list of answers is expected, however short, and not one answer."""
+        return isinstance(self.inputs, list) and not (
+            len(self.inputs) <= 2 and all(isinstance(item, str) for item in self.inputs)
+        )
+
+
+class EmbedRequest(Choice, _Truncation, _Prompt):
     """`POST /embed`."""
 
-    inputs: str | list[str]
+    inputs: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
     """One text, or a list of texts."""
     normalize: bool = True
     """Vectors of length one."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep so many of the first columns, before `normalize`; left out, all."""
 
 
-RequestType = TypeVar("RequestType", PredictRequest, EmbedRequest)
+class RerankRequest(Choice, _Truncation):
+    """`POST /rerank`."""
+
+    query: str = Field(examples=["Is it raining?"])
+    """What is asked."""
+    texts: list[str] = Field(examples=[["Take an umbrella.", "The train is late."]])
+    """A list of texts to be put in order."""
+    raw_scores: bool = False
+    """Logits instead of chances; the cosine of an embedding is the same either way."""
+    return_text: bool = False
+    """Repeat each text beside its place."""
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body, read no further than its limits allow; `Problem` 400, 408, 413 or 415."""
-    content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if content_type != "application/json":
-        raise Problem(415, "Validation", "send JSON, with the header `Content-Type: application/json`")
-    declared = request.headers.get("content-length", "0")
-    if not (declared.isascii() and declared.isdigit()):
-        raise Problem(400, "Validation", "the Content-Length header is not a number")
-    if len(declared) > 18 or int(declared) > limits.body_bytes:
-        _refuse_body(limits)
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            return await _read_stream(request, limits)
-    except TimeoutError:
-        message = f"the body took longer than {limits.body_seconds:g} s to arrive"
-        raise Problem(408, "Validation", message, {"Connection": "close"}) from None
+class SimilarityInputs(BaseModel):
+    """Whom to compare with whom."""
+
+    model_config = Choice.model_config
+
+    source_sentence: str
+    """The text that the others are compared with."""
+    sentences: list[str]
+    """A list of the others."""
 
 
-async def _read_stream(request: Request, limits: Limits) -> bytes:
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.body_bytes:
-            _refuse_body(limits)
-        chunks.append(chunk)
-    return b"".join(chunks)
+class SimilarityParameters(_Truncation, _Prompt):
+    """How to read them."""
 
 
-def _refuse_body(limits: Limits) -> NoReturn:
-    # Closed, because the rest of the body would otherwise have to be read before the next request.
-    message = f"the body is longer than {limits.body_bytes} bytes"
-    raise Problem(413, "Validation", message, {"Connection": "close"})
+class SimilarityRequest(Choice):
+    """`POST /similarity`."""
+
+    inputs: SimilarityInputs = Field(
+        examples=[{"source_sentence": "wake me", "sentences": ["wake me at seven", "play some jazz"]}]
+    )
+    """`source_sentence`, a text, and `sentences`, a list of texts to compare it with."""
+    parameters: SimilarityParameters | None = None
+    """`truncate` and `prompt_name`, as in `POST /embed`."""
 
 
-def parse(kind: type[RequestType], body: bytes) -> RequestType:
-    """`body` as a request; `Problem` 400 when it is no JSON in UTF-8, 422 when it is JSON of another shape."""
-    try:
-        tree = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError:
-        raise Problem(400, "Validation", "the body is not UTF-8") from None
-    except RecursionError:
-        raise Problem(400, "Validation", "the body is nested too deeply") from None
-    except ValueError as error:  # also integers of more digits than Python reads
-        where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
-        raise Problem(400, "Validation", f"the body is not valid JSON{where}") from None
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise Problem(422, "Validation", _explain(kind, error)) from None
+class TokenizeRequest(Choice, _Prompt):
+    """`POST /tokenize`."""
+
+    inputs: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
+    """One text, or a list of texts."""
+    add_special_tokens: bool = True
+    """Whether to show what the model adds, such as `[CLS]`."""
 
 
-def texts_of(request: PredictRequest | EmbedRequest, limits: Limits) -> list[str]:
-    """The texts asked about, one or many; `Problem` 422 for none and for pairs, 413 for too many or too long."""
-    inputs = request.inputs
-    texts = [inputs] if isinstance(inputs, str) else [_single(item) for item in inputs]
+class EmbeddingsRequest(Choice):
+    """`POST /v1/embeddings`. What is longer than the longest input loses its end; `user` is ignored."""
+
+    input: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
+    """One text, or a list of texts; not token ids, whose meaning depends on the tokenizer that made them."""
+    encoding_format: Literal["float", "base64"] = "float"
+    """Numbers, or the bytes of little-endian float32 in base64."""
+    dimensions: int | None = Field(default=None, ge=1)
+    """Keep so many of the first columns, scaled to length one again; left out, all."""
+
+
+def check_texts(texts: Sequence[Text], limits: Limits, field: str = "inputs") -> Sequence[Text]:
+    """`texts` themselves; `Problem` 422 when there is none, 413 when they are too many or one is too long."""
     if not texts:
-        raise Problem(422, "Empty", "`inputs` is empty: send at least one text")
+        raise Problem(422, "Empty", f"`{field}` is empty: send at least one text", param=field)
     if len(texts) > limits.texts:
-        raise Problem(413, "Validation", f"{len(texts)} texts in one request, at most {limits.texts} are taken")
-    longest = max(map(len, texts))
+        message = f"{len(texts)} texts in one request, at most {limits.texts} are taken"
+        raise Problem(413, "Validation", message, param=field)
+    longest = max(len(text) if isinstance(text, str) else len(text[0]) + len(text[1]) for text in texts)
     if longest > limits.characters:
-        raise Problem(413, "Validation", f"a text has {longest} characters, at most {limits.characters} are taken")
+        message = f"a text has {longest} characters, at most {limits.characters} are taken"
+        raise Problem(413, "Validation", message, param=field)
     return texts
 
 
-def _single(item: str | list[str]) -> str:
-    if isinstance(item, str):
-        return item
-    if len(item) != 1:
-        raise Problem(422, "Validation", "this model judges single texts: each inner list holds exactly one")
-    return item[0]
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _explain(kind: type[BaseModel], error: ValidationError) -> str:
-    """The first fault, in words that hold nothing of the request but its known field names."""
-    fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if not fault["loc"]:
-        return "the body is not a JSON object"
-    field = str(fault["loc"][0])
-    if fault["type"] == "missing":
-        return f"`{field}` is missing"
-    if field == "inputs":
-        return f"`inputs` is not what it should be: {_describe_inputs(kind)}"
-    return f"`{field}`: {fault['msg']}"
-
-
-def _describe_inputs(kind: type[BaseModel]) -> Any:
-    return kind.model_fields["inputs"].description
+def _text_of(item: list[str]) -> Text:
+    return item[0] if len(item) == 1 else (item[0], item[1])

@@ -8,7 +8,6 @@ to padding and memory does not follow the longest text of a large call.
 """
 
 import os
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +20,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.errors import ArtifactError
-from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle
-from serve.engine import Floats, Integers, Outputs, Problem, scores_of
+from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
+from serve.engine import Floats, Integers, Outputs, Problem, Text, Token, scores_of
 from serve.threads import plan_threads
+from serve.tokens import mend, show_tokens
 
 BATCH_TOKENS = 512
 """Padded tokens computed at once by default.
@@ -45,9 +45,6 @@ UNLOADABLE = (
     ort.RuntimeException,
 )
 """What a graph of another opset or a graph that is none raises; ONNX Runtime's errors share no base class."""
-
-_SURROGATES = re.compile("[\ud800-\udfff]")
-"""Halves of UTF-16 pairs: legal in a Python string, not in UTF-8, so the tokenizer cannot be handed one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ class Runtime:
         return cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
-            size_bytes=_size_of(graph),
+            size_bytes=size_of(graph),
             batch_tokens=batch_tokens,
             session=open_session(graph, opened.info, plan.intra_op_threads),
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
@@ -132,18 +129,27 @@ class Runtime:
         """Intra-op threads, read back from the session."""
         return int(self.session.get_session_options().intra_op_num_threads)
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    @property
+    def pooling(self) -> str:
+        """How the graph makes one vector of a text."""
+        return self.bundle.info.pooling.mode
+
+    def run(self, texts: Sequence[Text]) -> Outputs:
         """Answers to `texts` in their order; any string is a text, the empty one and broken Unicode too."""
         return self.infer(self.tokenize(texts))
 
-    def scores(self, texts: Sequence[str]) -> Floats:
+    def scores(self, texts: Sequence[Text]) -> Floats:
         """`[batch, labels]`: the probability of each label; what a regression measures, as it is."""
         return scores_of(self.run(texts).logits, self.problem)
 
-    def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """`texts` as tokens, cut at `max_tokens`; a lone surrogate becomes U+FFFD."""
+    def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
+        return show_tokens(self.tokenizer, texts, special=special)
+
+    def tokenize(self, texts: Sequence[Text]) -> Tokens:
+        """`texts` as tokens, cut at `max_tokens`, a pair at its longer half; a lone surrogate becomes U+FFFD."""
         begun = time.perf_counter()
-        encodings = self.tokenizer.encode_batch_fast([_SURROGATES.sub("\ufffd", text) for text in texts])
+        encodings = self.tokenizer.encode_batch_fast([mend(text) for text in texts])
         lengths = np.array([max(1, len(encoding)) for encoding in encodings], dtype=np.int64)
         return Tokens(encodings=encodings, lengths=lengths, seconds=time.perf_counter() - begun)
 
@@ -237,11 +243,6 @@ def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)
     return tokenizer
-
-
-def _size_of(graph: Path) -> int:
-    weights = graph.with_name(graph.name + "_data")
-    return graph.stat().st_size + (weights.stat().st_size if weights.exists() else 0)
 
 
 def _first_line(error: Any) -> str:

@@ -1,6 +1,7 @@
 """A tiny sealed bundle, built from an ONNX graph by hand: embedding lookup, masked mean, one linear layer."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,35 +13,41 @@ from artifact.manifest import Request, seal
 
 LABELS = ("alarm", "music", "weather", "<b>&'")
 HIDDEN = 8
+PAIR = "[CLS] $A [SEP] $B:1 [SEP]:1"
 MAX_TOKENS = 16
 WORDS = ("wake", "me", "at", "seven", "play", "some", "jazz", "will", "it", "rain", "tomorrow", "warm", "up")
 
 
-def make_bundle(directory: Path, *, name: str = "student", seed: int = 0) -> Path:
+LABELS_OF = {"classification": LABELS, "ranking": ("LABEL_0",), "embedding": ()}
+
+
+def make_bundle(directory: Path, *, name: str = "student", seed: int = 0, task: str = "classification") -> Path:
     """A bundle with the precisions float32 and int8 (here: the same graph with other weights)."""
+    labels = LABELS_OF[task]
     (directory / "onnx").mkdir(parents=True)
     tokenizer = make_tokenizer()
     tokenizer.save(str(directory / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
-    (directory / "onnx/model.onnx").write_bytes(make_graph(vocabulary, seed))
-    (directory / "onnx/model_quantized.onnx").write_bytes(make_graph(vocabulary, seed + 1))
+    (directory / "onnx/model.onnx").write_bytes(make_graph(vocabulary, seed, labels))
+    (directory / "onnx/model_quantized.onnx").write_bytes(make_graph(vocabulary, seed + 1, labels))
     (directory / "config.json").write_text("{}", encoding="utf-8")
-    (directory / "understudy.json").write_text(json.dumps(describe(name)), encoding="utf-8")
-    request = Request(stage="export", version=1, config={"name": name, "seed": seed}, inputs={})
+    (directory / "understudy.json").write_text(json.dumps(describe(name, task)), encoding="utf-8")
+    request = Request(stage="export", version=1, config={"name": name, "seed": seed, "task": task}, inputs={})
     seal(directory, kind="bundle", request=request, lineage={}, facts={})
     return directory
 
 
-def describe(name: str) -> dict[str, object]:
-    return {
+def describe(name: str, task: str = "classification") -> dict[str, object]:
+    problem = {"problem": "single-label"} if task == "classification" else {}
+    logits = {"logits": ["batch", "labels"]} if LABELS_OF[task] else {}
+    return problem | {
         "schema_version": 1,
         "name": name,
-        "task": "classification",
-        "problem": "single-label",
-        "labels": list(LABELS),
+        "task": task,
+        "labels": list(LABELS_OF[task]),
         "max_tokens": MAX_TOKENS,
         "precisions": {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"},
-        "outputs": {"logits": ["batch", "labels"], "sentence_embedding": ["batch", "hidden"]},
+        "outputs": logits | {"sentence_embedding": ["batch", "hidden"]},
         "embedding_size": HIDDEN,
         "padding": {"id": 0, "token_type_id": 0, "side": "right"},
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
@@ -55,16 +62,16 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     ends = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", PAIR, special_tokens=ends)
     return tokenizer
 
 
-def make_graph(vocabulary: int, seed: int) -> bytes:
+def make_graph(vocabulary: int, seed: int, labels: Sequence[str]) -> bytes:
     weights = np.random.default_rng(seed)
     constants = {
         "table": weights.normal(size=(vocabulary, HIDDEN)),
         "types": weights.normal(size=(2, HIDDEN)),
-        "matrix": weights.normal(size=(HIDDEN, len(LABELS))),
+        "matrix": weights.normal(size=(HIDDEN, len(labels))),
     }
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["words"]),
@@ -76,17 +83,19 @@ def make_graph(vocabulary: int, seed: int) -> bytes:
         helper.make_node("ReduceSum", ["masked", "middle"], ["sum"], keepdims=0),
         helper.make_node("ReduceSum", ["column", "middle"], ["count"], keepdims=0),
         helper.make_node("Div", ["sum", "count"], ["sentence_embedding"]),
-        helper.make_node("MatMul", ["sentence_embedding", "matrix"], ["logits"]),
     ]
+    outputs = [helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", HIDDEN])]
+    if labels:
+        nodes.append(helper.make_node("MatMul", ["sentence_embedding", "matrix"], ["logits"]))
+        outputs.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(labels)]))
+    else:
+        del constants["matrix"]
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "seq"]) for name in inputs],
-        [
-            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(LABELS)]),
-            helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", HIDDEN]),
-        ],
+        outputs,
         [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
         + [numpy_helper.from_array(np.array([axis]), name) for name, axis in (("last", -1), ("middle", 1))],
     )

@@ -1,12 +1,19 @@
-"""A client of an application in this process: no socket, the application's lifespan around it if wanted."""
+"""A client of an application in this process, without a socket; and the service as a process of its own."""
 
 import asyncio
 import contextlib
 import json
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from starlette.applications import Starlette
 
 
@@ -37,3 +44,38 @@ def open_client(app: Starlette, *, warm: bool = True) -> Iterator[Client]:
         yield Client(app, runner)
         if warm:
             runner.run(lifespan.__aexit__(None, None, None))
+
+
+@contextlib.contextmanager
+def serving(*arguments: str, log: Path) -> Iterator[str]:
+    """The address of `python -m serve` with `arguments`, once it is ready; ended by SIGTERM, which has to go well."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-m", "serve", *arguments, "--port", str(port)]
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        wait_until_ready(url, process)
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(20)
+    assert status == 0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_until_ready(url: str, process: "subprocess.Popen[bytes]") -> None:
+    for _ in range(200):
+        if process.poll() is not None:
+            pytest.fail(f"the service ended with {process.returncode}")
+        try:
+            if httpx.get(f"{url}/health").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    pytest.fail("the service was not ready in 20 s")

@@ -109,6 +109,18 @@ def test_many_texts_are_cut_into_batches(model, monkeypatch):
     np.testing.assert_allclose(cut.embeddings, whole.embeddings, atol=1e-6)
 
 
+def test_the_pytorch_engine_reads_pairs_and_shows_tokens(model):
+    """Oracle: the library's own call for a pair, alone and unpadded; its tokenizer's ids, whole."""
+    engine = PyTorchEngine.open(model, threads=1)
+    pair = ("w1 w2", "w3")
+    with torch.inference_mode():
+        expected = engine.model(**engine.tokenizer(*pair, return_tensors="pt")).logits[0].numpy()
+    np.testing.assert_allclose(engine.run(["w1 w2 w3 w4", pair]).logits[1], expected, atol=1e-5)
+    (shown,) = engine.show_tokens(["w1 " * 20], special=True)
+    assert [token.id for token in shown] == engine.tokenizer("w1 " * 20)["input_ids"]
+    assert engine.run(["w1 " * 20]).tokens.tolist() == [engine.max_tokens]
+
+
 def test_a_directory_without_a_model(tmp_path):
     """Oracle: the error names the directory."""
     with pytest.raises(ModelError, match="nothing does not load in PyTorch"):

@@ -24,6 +24,8 @@ from serve.threads import available_cores
 
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "\udfff x \ud83d", "\U0001f600", "\u202e\ufeff", "x" * 5000, "rain " * 99]
 
+TEXTS = st.one_of(st.text(max_size=40), st.sampled_from(ODD_TEXTS))
+
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory) -> Path:
@@ -55,9 +57,52 @@ def test_equals_the_equations(bundle, runtime):
     np.testing.assert_allclose(runtime.scores(["rain"]).sum(), 1, atol=1e-6)
 
 
+def test_pairs_equal_the_equations(bundle, runtime):
+    """Oracle: BERT's form of a pair written out, `[CLS] a [SEP] b [SEP]`, the second half of the other type."""
+    graph = onnx.load(bundle / "onnx/model.onnx").graph
+    weights = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
+    pieces = ["[CLS]", "wake", "me", "[SEP]", "rain", "[SEP]"]
+    ids = [Tokenizer.from_file(str(bundle / "tokenizer.json")).token_to_id(piece) for piece in pieces]
+    mean = (weights["table"][ids] + weights["types"][[0, 0, 0, 0, 1, 1]]).mean(axis=0)
+    outputs = runtime.run(["rain", ("wake me", "rain")])
+    np.testing.assert_allclose(outputs.embeddings[1], mean, atol=1e-5)
+    np.testing.assert_allclose(outputs.logits[1], mean @ weights["matrix"], atol=1e-5)
+    assert outputs.tokens.tolist() == [3, 6]
+    assert not np.allclose(runtime.run([("rain", "wake me")]).logits[0], outputs.logits[1], atol=1e-3)
+
+
+@pytest.mark.parametrize("counts", [(20, 3), (3, 20), (20, 20), (7, 6)])
+def test_pairs_lose_tokens_of_the_longer_text(bundle, runtime, counts):
+    """Oracle: transformers' own `longest_first`."""
+    from transformers import PreTrainedTokenizerFast
+
+    pair = ("rain " * counts[0], "jazz " * counts[1])
+    theirs = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"))
+    expected = theirs(*pair, truncation="longest_first", max_length=MAX_TOKENS)
+    (encoding,) = runtime.tokenize([pair]).encodings
+    assert encoding.ids == expected["input_ids"]
+    assert encoding.type_ids == expected["token_type_ids"]
+    truncated = runtime.run([pair]).truncated
+    assert truncated is not None
+    assert truncated.tolist() == [sum(counts) + 3 > MAX_TOKENS]
+
+
+def test_shows_tokens(runtime):
+    """Oracle: by hand: WordPiece of a text with a wide character, whole beyond the longest input."""
+    (shown,) = runtime.show_tokens(["wake \U0001f600 jazzy"], special=True)
+    assert [tuple(token)[1:] for token in shown] == [
+        ("[CLS]", True, None, None), ("wake", False, 0, 4), ("\U0001f600", False, 5, 6), ("jazz", False, 7, 11),
+        ("y", False, 11, 12), ("[SEP]", True, None, None),
+    ]  # fmt: skip
+    long, empty, broken = runtime.show_tokens(["rain " * 40, "", "\ud800 rain"], special=False)
+    assert (len(long), empty) == (40, [])
+    assert [tuple(token)[1:] for token in broken] == [("rain", False, 2, 6)]
+    assert runtime.run(["rain " * 40]).tokens.tolist() == [MAX_TOKENS], "the truncation is back"
+
+
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    texts=st.lists(st.one_of(st.text(max_size=40), st.sampled_from(ODD_TEXTS)), max_size=20),
+    texts=st.lists(st.one_of(TEXTS, st.tuples(TEXTS, TEXTS)), max_size=20),
     batch_tokens=st.integers(1, 200),
 )
 def test_batched_equals_one_by_one(bundle, texts, batch_tokens):

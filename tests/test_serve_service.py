@@ -3,11 +3,7 @@
 import json
 import os
 import re
-import signal
 import socket
-import subprocess
-import sys
-import time
 import tomllib
 import warnings
 from pathlib import Path
@@ -16,7 +12,7 @@ import httpx
 import pytest
 import yaml
 from serve_bundles import make_bundle
-from serve_client import open_client
+from serve_client import open_client, serving
 
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import open_artifact
@@ -118,33 +114,9 @@ def test_bentofile_asks_for_the_serve_extra():
     assert set(yaml.safe_load(Path("bentofile.yaml").read_text())["python"]["packages"]) == expected
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
-def wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    for _ in range(200):
-        if process.poll() is not None:
-            pytest.fail(f"the service ended with {process.returncode}")
-        try:
-            if httpx.get(f"{url}/health").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    pytest.fail("the service was not ready in 20 s")
-
-
 def test_real_service_answers_and_ends_cleanly(bundle, tmp_path):
     """Oracle: the same requests in process; exit 0 on SIGTERM, no worker left, no request in the log."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-m", "serve", str(bundle), "--default", "student/int8", "--port", str(port)]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        wait_until_ready(url, process)
+    with serving(str(bundle), "--default", "student/int8", log=tmp_path / "log") as url:
         answer = httpx.post(f"{url}/predict", json={"inputs": "wake me"})
         with open_client(build_app({"UNDERSTUDY_BUNDLES": f"student={bundle}"}, tmp_path)) as client:
             expected = client.post("/predict", {"inputs": "wake me", "model": "student/int8"}).json()
@@ -155,10 +127,6 @@ def test_real_service_answers_and_ends_cleanly(bundle, tmp_path):
             assert httpx.get(url + probe).status_code == 200
         assert 'route="/predict",status="200"' in httpx.get(f"{url}/metrics").text
         assert "<title>Understudy</title>" in httpx.get(url).text
-    finally:
-        process.send_signal(signal.SIGTERM)
-        status = process.wait(20)
-    assert status == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
     text = (tmp_path / "log").read_text()

@@ -1,0 +1,102 @@
+"""Where every request is taken in: its body parsed, its model found, its texts asked of that model's lane."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from artifact.errors import ServeError
+from serve.body import RequestType, parse, read_body
+from serve.engine import Floats, Text, normalize
+from serve.lane import Answer, Lane
+from serve.replies import Problem, quote
+from serve.requests import Limits
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+BY_DEFAULT = "default"
+"""Another name of the default, for clients that must name some model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """The lanes by name, and what requests may ask of them."""
+
+    lanes: Mapping[str, Lane]
+    aliases: Mapping[str, str]
+    """Every name a request may use, to that of a lane."""
+    default: str
+    """Name of a lane."""
+    limits: Limits
+
+    def endpoint(self, kind: type[RequestType], answer: Callable[[RequestType, Lane], Awaitable[Response]]) -> Endpoint:
+        """`answer` as a route, given the body as `kind` and the lane that the request means."""
+
+        async def receive(request: Request) -> Response:
+            asked = parse(kind, await read_body(request, self.limits))
+            return await answer(asked, self.choose(request, asked.model))
+
+        return receive
+
+    def choose(self, request: Request, model: str | None) -> Lane:
+        """The lane that the body's `model` names, else the header, else the default; `Problem` 404 for none of ours."""
+        name = model or request.headers.get("x-model") or self.default
+        if name not in self.aliases:
+            message = f"there is no model {quote(name)}, there is {', '.join(self.aliases)}"
+            raise Problem(404, "Validation", message, param="model", code="model_not_found")
+        return self.lanes[self.aliases[name]]
+
+    async def ask(self, lane: Lane, texts: Sequence[Text], *, truncate: bool | None = None) -> Answer:
+        """The lane's answer; `Problem` 413 when `truncate` is false and a text is too long."""
+        answer = await lane.run(texts)
+        truncated = answer.outputs.truncated
+        if truncate is False and truncated is not None and truncated.any():
+            message = f"a text is longer than {lane.engine.max_tokens} tokens and `truncate` is false"
+            raise Problem(413, "Validation", message)
+        return answer
+
+    async def embed(
+        self,
+        lane: Lane,
+        texts: Sequence[str],
+        *,
+        dimensions: int | None = None,
+        normalized: bool = True,
+        truncate: bool | None = None,
+    ) -> tuple[Floats, Answer]:
+        """A vector for each text, cut to its first `dimensions` and then, if `normalized`, scaled to length one.
+
+        `Problem` 422 when the model gives no embedding, or one of fewer dimensions; 413 as `ask`.
+        """
+        size = lane.engine.embedding_size
+        if not size:
+            raise Problem(422, "Validation", f"{lane.engine.name} gives no embedding", param="model")
+        if dimensions is not None and dimensions > size:
+            message = f"`dimensions` is {dimensions}, {lane.engine.name} gives {size}"
+            raise Problem(422, "Validation", message, param="dimensions")
+        answer = await self.ask(lane, texts, truncate=truncate)
+        vectors = answer.outputs.embeddings[:, :dimensions]
+        return normalize(vectors) if normalized else vectors, answer
+
+
+def find_aliases(names: list[str], default: str) -> dict[str, str]:
+    """Every name a request may use, to the engine meant; `ServeError` when `default` means none."""
+    aliases: dict[str, str] = {}
+    for name in names:
+        aliases.setdefault(name.partition("/")[0], name)
+    aliases |= {name: name for name in names}
+    if default not in aliases:
+        raise ServeError(f"there is no model {default!r} to answer by default", f"name one of {', '.join(names)}")
+    chosen = aliases[default]
+    return {BY_DEFAULT: chosen} | aliases | {chosen.partition("/")[0]: chosen}
+
+
+def phases_of(lane: Lane, answer: Answer) -> dict[str, str]:
+    """The headers that say who answered and where the time went, in milliseconds."""
+    return {
+        "x-model": lane.engine.name,
+        "x-tokenization-time": f"{answer.tokenization * 1e3:.3f}",
+        "x-queue-time": f"{answer.queue * 1e3:.3f}",
+        "x-inference-time": f"{answer.inference * 1e3:.3f}",
+    }

@@ -1,0 +1,134 @@
+"""What the service says of itself: to people at `/` and `/docs`, to clients at `/info`, to probes and scrapers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.routing import Route
+
+from serve import VERSION
+from serve.desk import Desk
+from serve.engine import Engine, kind_of
+from serve.metrics import CONTENT_TYPE, Metrics
+from serve.openapi import describe_api
+from serve.replies import Problem, reply
+
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+
+
+@dataclass(kw_only=True)
+class AboutRoutes:
+    """What each route answers."""
+
+    desk: Desk
+    metrics: Metrics
+    about: Mapping[str, Any]
+    """Joins the answer of `/info`."""
+    ready: bool = False
+    """Whether every model is warm."""
+
+    def routes(self) -> list[Route]:
+        """All but `GET /`, which shares its path with `POST /`."""
+        return [
+            Route("/docs", self.docs, methods=["GET"]),
+            Route("/info", self.info, methods=["GET"]),
+            Route("/health", self.health, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/metrics", self.metrics_page, methods=["GET"]),
+        ]
+
+    async def page(self, _: Request) -> Response:
+        """A page to try the models on."""
+        return _show("page.html")
+
+    async def docs(self, _: Request) -> Response:
+        """The description of the routes, for people."""
+        return _show("docs.html")
+
+    async def info(self, _: Request) -> Response:
+        """Of the default in text-embeddings-inference's words, then of all."""
+        desk = self.desk
+        default = desk.aliases[desk.default]
+        engines = [lane.engine for lane in desk.lanes.values()]
+        digest = self.about.get("digests", {}).get(default)
+        return reply(
+            {
+                **describe_default(desk, desk.lanes[default].engine, digest),
+                "default": default,
+                "models": [_describe(engine) for engine in engines],
+                "limits": desk.limits.model_dump(mode="json"),
+                **self.about,
+            }
+        )
+
+    async def health(self, _: Request) -> Response:
+        """200 once every model is warm."""
+        if not self.ready:
+            raise Problem(503, "Unhealthy", "the models are not warm yet")
+        return reply({"status": "ready"})
+
+    async def metrics_page(self, _: Request) -> Response:
+        """For Prometheus."""
+        return Response(self.metrics.render(), headers={"content-type": CONTENT_TYPE})
+
+    async def openapi(self, _: Request) -> Response:
+        """The description of the routes, for machines."""
+        return reply(describe_api(self.desk.limits))
+
+
+def describe_default(desk: Desk, engine: Engine, digest: str | None) -> dict[str, Any]:
+    """What text-embeddings-inference's clients look for.
+
+    Where it counts requests we count tokens: `max_concurrent_requests` is how many requests of the longest input fit
+    the queue.
+    """
+    return {
+        "model_id": engine.name,
+        "model_sha": digest,
+        "model_dtype": engine.name.partition("/")[2],
+        "model_type": _describe_type(engine),
+        "max_concurrent_requests": max(1, desk.limits.queued_tokens // engine.max_tokens),
+        "max_input_length": engine.max_tokens,
+        "max_batch_tokens": engine.batch_tokens,
+        "max_batch_requests": None,
+        "max_client_batch_size": desk.limits.texts,
+        "auto_truncate": True,
+        "tokenization_workers": 1,
+        "version": VERSION,
+        "sha": None,
+        "docker_label": None,
+    }
+
+
+def _describe_type(engine: Engine) -> dict[str, Any]:
+    kind = kind_of(engine)
+    if kind == "embedding":
+        return {kind: {"pooling": engine.pooling}}
+    id2label = {str(index): label for index, label in enumerate(engine.labels)}
+    return {kind: {"id2label": id2label, "label2id": {label: index for index, label in enumerate(engine.labels)}}}
+
+
+def _describe(engine: Engine) -> dict[str, Any]:
+    labels = list(engine.labels)
+    return {
+        "id": engine.name,
+        "kind": kind_of(engine),
+        "precision": engine.name.partition("/")[2],
+        "labels": labels,
+        "labels_count": len(labels),
+        "embedding_size": engine.embedding_size,
+        "max_tokens": engine.max_tokens,
+    }
+
+
+def _show(name: str) -> Response:
+    return HTMLResponse(_read_page(name), headers={"content-security-policy": PAGE_POLICY})
+
+
+@cache
+def _read_page(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")

@@ -1,0 +1,142 @@
+"""The routes of text-embeddings-inference, shape for shape.
+
+`POST /` is there what its clients call when they are given no more than an address: the route that suits the model.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from serve.body import parse, read_body
+from serve.desk import Desk, phases_of
+from serve.engine import Engine, Floats, kind_of, scores_of
+from serve.lane import Answer, Lane
+from serve.replies import Prediction, Problem, Rank, reply
+from serve.requests import (
+    Choice,
+    EmbedRequest,
+    PredictRequest,
+    RerankRequest,
+    SimilarityParameters,
+    SimilarityRequest,
+    TokenizeRequest,
+    check_texts,
+)
+
+
+class TeiRoutes:
+    """What each route answers, given the request and the lane it means."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def routes(self) -> list[Route]:
+        """All but `POST /`, which shares its path with the page."""
+        desk = self._desk
+        return [
+            Route("/predict", desk.endpoint(PredictRequest, self.predict), methods=["POST"]),
+            Route("/embed", desk.endpoint(EmbedRequest, self.embed), methods=["POST"]),
+            Route("/rerank", desk.endpoint(RerankRequest, self.rerank), methods=["POST"]),
+            Route("/similarity", desk.endpoint(SimilarityRequest, self.similarity), methods=["POST"]),
+            Route("/tokenize", desk.endpoint(TokenizeRequest, self.tokenize), methods=["POST"]),
+        ]
+
+    async def root(self, request: Request) -> Response:
+        """`/predict`, `/rerank` or `/embed`, whichever suits the model that the request means."""
+        body = await read_body(request, self._desk.limits)
+        lane = self._desk.choose(request, parse(Choice, body).model)
+        kind = kind_of(lane.engine)
+        if kind == "classifier":
+            return await self.predict(parse(PredictRequest, body), lane)
+        if kind == "reranker":
+            return await self.rerank(parse(RerankRequest, body), lane)
+        return await self.embed(parse(EmbedRequest, body), lane)
+
+    async def predict(self, asked: PredictRequest, lane: Lane) -> Response:
+        """Every label with its score, best first: a list for one text or pair, a list of lists for a batch."""
+        labels = list(lane.engine.labels)
+        if not labels:
+            raise Problem(422, "Validation", f"{lane.engine.name} has no labels to predict", param="model")
+        texts = check_texts(asked.texts, self._desk.limits)
+        answer = await self._desk.ask(lane, texts, truncate=asked.truncate)
+        ranked = rank_labels(labels, _scores_of(answer, lane.engine, raw=asked.raw_scores))
+        return reply(ranked if asked.is_batch else ranked[0], headers=phases_of(lane, answer))
+
+    async def embed(self, asked: EmbedRequest, lane: Lane) -> Response:
+        """One vector a text; a list of one for a single text."""
+        texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
+        check_texts(texts, self._desk.limits)
+        vectors, answer = await self._desk.embed(
+            lane, texts, dimensions=asked.dimensions, normalized=asked.normalize, truncate=asked.truncate
+        )
+        return reply(vectors.tolist(), headers=phases_of(lane, answer))
+
+    async def rerank(self, asked: RerankRequest, lane: Lane) -> Response:
+        """The texts' places, best first: by the model's one column for each pair, else by cosine of embeddings.
+
+        `Problem` 422 for a model of several labels, none of which says how well a text answers.
+        """
+        kind = kind_of(lane.engine)
+        if kind == "classifier":
+            message = f"{lane.engine.name} tells {len(lane.engine.labels)} labels apart, it does not rank"
+            raise Problem(422, "Validation", message, param="model")
+        pairs = [(asked.query, text) for text in asked.texts]
+        check_texts(pairs, self._desk.limits, "texts")
+        if kind == "reranker":
+            answer = await self._desk.ask(lane, pairs, truncate=asked.truncate)
+            scores = _scores_of(answer, lane.engine, raw=asked.raw_scores)[:, 0]
+        else:
+            scores, answer = await self._compare(lane, asked.query, asked.texts, truncate=asked.truncate)
+        ranks = rank_texts(scores, asked.texts if asked.return_text else None)
+        return reply(ranks, headers=phases_of(lane, answer))
+
+    async def similarity(self, asked: SimilarityRequest, lane: Lane) -> Response:
+        """The cosine of each sentence's embedding with the source's, in the order of the sentences."""
+        parameters = asked.parameters or SimilarityParameters()
+        check_texts(asked.inputs.sentences, self._desk.limits)
+        check_texts([asked.inputs.source_sentence], self._desk.limits)
+        scores, answer = await self._compare(
+            lane, asked.inputs.source_sentence, asked.inputs.sentences, truncate=parameters.truncate
+        )
+        return reply(scores.tolist(), headers=phases_of(lane, answer))
+
+    async def tokenize(self, asked: TokenizeRequest, lane: Lane) -> Response:
+        """The tokens of each text, whole, whatever the model's longest input is."""
+        texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
+        check_texts(texts, self._desk.limits)
+        shown = await lane.show_tokens(texts, special=asked.add_special_tokens)
+        return reply([[token._asdict() for token in row] for row in shown], headers={"x-model": lane.engine.name})
+
+    async def _compare(
+        self, lane: Lane, text: str, others: Sequence[str], *, truncate: bool | None
+    ) -> tuple[Floats, Answer]:
+        """Cosines of the embeddings of `others` with that of `text`."""
+        vectors, answer = await self._desk.embed(lane, [text, *others], truncate=truncate)
+        return vectors[1:] @ vectors[0], answer
+
+
+def rank_labels(labels: list[str], scores: Floats) -> list[list[Prediction]]:
+    """For each row every label with its score, highest first; equal scores keep the labels' order."""
+    orders = np.argsort(-scores, axis=1, kind="stable").tolist()
+    pairs = zip(orders, scores.tolist(), strict=True)
+    return [[{"label": labels[column], "score": row[column]} for column in order] for order, row in pairs]
+
+
+def rank_texts(scores: Floats, texts: list[str] | None) -> list[Rank]:
+    """Each text's place and score, highest first; equal scores keep the order they were sent in.
+
+    The texts themselves are repeated where they are given.
+    """
+    ranks: list[Rank] = []
+    for index in np.argsort(-scores, kind="stable").tolist():
+        rank: Rank = {"index": index, "score": float(scores[index])}
+        ranks.append(rank if texts is None else {**rank, "text": texts[index]})
+    return ranks
+
+
+def _scores_of(answer: Answer, engine: Engine, *, raw: bool) -> Floats:
+    logits = answer.outputs.logits
+    return logits if raw else scores_of(logits, engine.problem)

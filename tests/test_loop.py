@@ -526,9 +526,7 @@ def test_a_pruned_student_learns_words_that_its_training_text_has_not(made, tmp_
 def test_a_student_that_lacks_nothing_has_nothing_to_spell(made, tmp_path):
     """Oracle: the messages, as a user reads them."""
     noise = {"spell_share": 0.1}
-    with pytest.raises(
-        ModelError, match=r"student lacks, and it lacks none\n  give the student"
-    ):
+    with pytest.raises(ModelError, match=r"student lacks, and it lacks none\n  give the student"):
         train(made, tmp_path, student(ALL | {"noise": noise, "objectives": [{"kind": "logits"}]}))
     with pytest.raises(ValueError, match="spells pieces: its objectives must be of whole texts, logits or labels"):
         student(ALL | {"noise": noise, "objectives": [{"kind": "relations"}]})

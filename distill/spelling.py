@@ -50,13 +50,14 @@ class Spelling:
         ids = batch.inputs["input_ids"]
         if not respell_share and not (self.lacks[ids] & batch.mask).any():
             return self.side_by_side(batch)
-        found, drawn = self.lookup.tolist(), torch.rand(ids.shape) if respell_share else torch.ones(ids.shape)
+        drawn = torch.rand(ids.shape) if respell_share else torch.ones(ids.shape)
+        rows = zip(ids.tolist(), self.lookup[ids].tolist(), drawn.tolist(), batch.mask.sum(1).tolist(), strict=True)
         texts = []
-        for row, chances, length in zip(ids.tolist(), drawn.tolist(), batch.mask.sum(1).tolist(), strict=True):
+        for theirs, own, chances, length in rows:
             text = list[int]()
-            for index, chance in zip(row[:length], chances, strict=False):
+            for index, found, chance in zip(theirs[:length], own, chances, strict=False):
                 again = self.respelt.get(index) if chance < respell_share else None
-                text += self.spelt.get(index) or again or [found[index]]
+                text += self.spelt.get(index) or again or [found]
             if len(text) > max_tokens:
                 text = text[: max_tokens - self.ends] + text[len(text) - self.ends :]
             texts.append(torch.tensor(text))

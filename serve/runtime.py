@@ -208,11 +208,8 @@ def pad(encodings: Sequence[Encoding], info: BundleInfo) -> dict[str, Integers]:
     return {name: feed[name] for name in info.inputs}
 
 
-def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.InferenceSession:
-    """The graph ready to run, with the options that serving was measured with.
-
-    Raises `ArtifactError` when it does not load, or does not take the inputs that `info` names.
-    """
+def serving_options(threads: int) -> onnxruntime.SessionOptions:
+    """The session options that serving was measured with."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -224,6 +221,15 @@ def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.Inf
     # nodes of the graph and little else: 0.76 and 0.64 of the time when idle, 0.8 to 1.1 of it beside the neighbour.
     options.add_session_config_entry("session.intra_op.allow_spinning", "1")
     options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
+    return options
+
+
+def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.InferenceSession:
+    """The graph ready to run, with `serving_options`.
+
+    Raises `ArtifactError` when it does not load, or does not take the inputs that `info` names.
+    """
+    options = serving_options(threads)
     try:
         session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     except UNLOADABLE as error:

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from onnxruntime import InferenceSession, SessionOptions
+from onnxruntime import InferenceSession
 from tokenizers import Encoding, Tokenizer
 
 from artifact.dataset import Example
 from artifact.progress import progress
 from benchmarks.export.make import Made
+from serve.measure_worker import UNTIMED_CALLS
+from serve.runtime import serving_options
 
 BATCH = 32
 SINGLE_TEXTS = 24
@@ -50,16 +52,22 @@ def measure_all(made: Sequence[Made], test: Sequence[Example], *, threads: int, 
 def _take_turns(
     sessions: Sequence[InferenceSession], batches: Sequence[Sequence[Encoding]], rounds: int, about: str
 ) -> list[list[list[float]]]:
-    """Milliseconds by session, round and batch; for each batch in another order, after two rounds thrown away."""
+    """Milliseconds by session, round and batch; in another order in each round, after two rounds thrown away.
+
+    A turn is all batches, one after the other as in service, after some that are not timed: the session before took
+    the caches.
+    """
     random = np.random.default_rng(0)
-    inputs = [[_pad(batch, session) for session in sessions] for batch in batches]
+    inputs = [[_pad(batch, session) for batch in batches] for session in sessions]
     spent = np.zeros((len(sessions), rounds + 2, len(batches)))
     with progress(about, rounds + 2) as advance:
         for turn in range(rounds + 2):
-            for column, given in enumerate(inputs):
-                for place in random.permutation(len(sessions)):
+            for place in random.permutation(len(sessions)):
+                for given in inputs[place][:UNTIMED_CALLS]:
+                    sessions[place].run(None, given)
+                for column, given in enumerate(inputs[place]):
                     began = time.perf_counter()
-                    sessions[place].run(None, given[place])
+                    sessions[place].run(None, given)
                     spent[place, turn, column] = 1000 * (time.perf_counter() - began)
             advance(1, "")
     kept: list[list[list[float]]] = spent[:, 2:].round(4).tolist()
@@ -87,13 +95,7 @@ def _encode(made: Made, test: Sequence[Example]) -> list[Encoding]:
 
 
 def _open(made: Made, threads: int) -> InferenceSession:
-    options = SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # they would spin against each other
-    return InferenceSession(str(made.graph), options, providers=["CPUExecutionProvider"])
+    return InferenceSession(str(made.graph), serving_options(threads), providers=["CPUExecutionProvider"])
 
 
 def _pad(batch: Sequence[Encoding], session: InferenceSession) -> Inputs:

@@ -30,8 +30,8 @@ HEAD = """# Exports of ours and of `optimum-cli`
 
 Written by `python -m benchmarks.export.page`, from the raw samples in `benchmarks/export/results/`. Each graph is made
 by the command that its users type, in a process of its own; *made in* and *peak memory* are of the whole command, from
-the model on, ours with all its proofs. Then all take turns in one process, on the same tokens and with the same session
-settings. Ratios are paired, with their 95 % intervals."""
+the model on, ours with all its proofs. Then all take turns in one process, on the same tokens and with the session
+settings of our service. Ratios are paired, with their 95 % intervals."""
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from serve.engine import Outputs
 from serve.measure_memory import peak_memory_bytes
 from serve.measure_plan import Round, Task, time_calls
 from serve.measure_worker import UNTIMED_CALLS, work
-from serve.runtime import BATCH_TOKENS, Runtime, Tokens, open_session, open_tokenizer
+from serve.runtime import BATCH_TOKENS, Runtime, Tokens
+from serve.session import open_session, open_tokenizer
 
 OPEN_BYTES = 2_000_000_000
 """Graphs of so many bytes in all stay open while candidates take turns, the smallest first: some 3 GB in memory.

@@ -29,7 +29,7 @@ from pipeline.plan_shapes import candidates
 from pipeline.processes import work_all
 from pipeline.recipe import Recipe
 from pipeline.results import SpeedRow
-from serve.runtime import open_tokenizer
+from serve.session import open_tokenizer
 from serve.threads import available_cores
 
 if TYPE_CHECKING:

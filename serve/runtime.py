@@ -12,16 +12,15 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort
 from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.errors import ArtifactError
 from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
 from serve.engine import Floats, Integers, Outputs, Problem, Text, Token, scores_of
+from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
 from serve.tokens import mend, show_tokens
 
@@ -32,19 +31,6 @@ Small on purpose: what a CPU gains from large batches it has gained by then, whi
 A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
 5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
 """
-
-SPIN_MICROSECONDS = "100"
-"""How long a thread waits awake for the next piece of work before it sleeps."""
-
-UNLOADABLE = (
-    ort.Fail,
-    ort.InvalidArgument,
-    ort.InvalidGraph,
-    ort.InvalidProtobuf,
-    ort.NotImplemented,
-    ort.RuntimeException,
-)
-"""What a graph of another opset or a graph that is none raises; ONNX Runtime's errors share no base class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,50 +192,3 @@ def pad(encodings: Sequence[Encoding], info: BundleInfo) -> dict[str, Integers]:
         mask[row, start : start + slots] = 1
     feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
     return {name: feed[name] for name in info.inputs}
-
-
-def serving_options(threads: int) -> onnxruntime.SessionOptions:
-    """The session options that serving was measured with."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # One memory plan would be kept for each shape ever seen, and every batch has another.
-    options.enable_mem_pattern = False
-    # Two threads, single texts: spinning without end took 0.72 (float32) and 0.62 (int8) of the time of not spinning on
-    # two idle cores, and 1.9 times it (float32) beside one busy neighbour. A bounded spin outlasts the gap between two
-    # nodes of the graph and little else: 0.76 and 0.64 of the time when idle, 0.8 to 1.1 of it beside the neighbour.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-    options.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_MICROSECONDS)
-    return options
-
-
-def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.InferenceSession:
-    """The graph ready to run, with `serving_options`.
-
-    Raises `ArtifactError` when it does not load, or does not take the inputs that `info` names.
-    """
-    options = serving_options(threads)
-    try:
-        session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    except UNLOADABLE as error:
-        raise ArtifactError(f"{graph} does not load: {_first_line(error)}", "export it again with --force") from None
-    found = {item.name for item in session.get_inputs()}
-    if found != set(info.inputs):
-        raise ArtifactError(f"{graph} takes {sorted(found)}, understudy.json says {sorted(info.inputs)}")
-    return session
-
-
-def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
-    """The tokenizer, cutting at `max_tokens` and never padding; `ArtifactError` when it does not load."""
-    try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - what Rust refuses arrives as a bare Exception
-        raise ArtifactError(f"{path} does not load: {_first_line(error)}", "export it again with --force") from None
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
-    return tokenizer
-
-
-def _first_line(error: Any) -> str:
-    return str(error).partition("\n")[0][:200]

@@ -12,7 +12,7 @@ from artifact.dataset import Example
 from artifact.progress import progress
 from benchmarks.export.make import Made
 from serve.measure_worker import UNTIMED_CALLS
-from serve.runtime import serving_options
+from serve.session import serving_options
 
 BATCH = 32
 SINGLE_TEXTS = 24

@@ -31,15 +31,15 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_config(kind: type[ConfigType], path: Path, overrides: Sequence[str] = ()) -> ConfigType:
-    """The YAML file at `path` as `kind`, after `key.path=value` overrides (values are YAML).
+def load_config(kind: type[ConfigType], path: Path | None, overrides: Sequence[str] = ()) -> ConfigType:
+    """The YAML file at `path` as `kind`, after `key.path=value` overrides (values are YAML); or these alone.
 
     Raises `ConfigError` naming every fault: a missing file, broken YAML, unknown keys, wrong types.
     """
-    tree = read_yaml(path)
+    tree = read_yaml(path) if path is not None else {}
     for override in overrides:
         _apply(tree, override)
-    return parse_config(kind, tree, where=str(path))
+    return parse_config(kind, tree, where="the command line" if path is None else str(path))
 
 
 def parse_config(kind: type[ConfigType], tree: Any, where: str) -> ConfigType:

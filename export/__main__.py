@@ -8,7 +8,6 @@ python -m export MODEL_DIR --out BUNDLE_DIR --config export.yaml parity.int8_min
 import argparse
 import json
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -55,17 +54,9 @@ def _export(options: argparse.Namespace) -> Manifest:
     name, data = options.out.resolve().name, options.data
     if data is not None and not data.exists():
         raise ExportError(f"there is no {data}", "name a sealed data set or a file of texts with --data")
-    stage, work = export_stage(options.model, options.out, _read_config(options), name, data=data)
+    config = load_config(ExportConfig, options.config, options.overrides)
+    stage, work = export_stage(options.model, options.out, config, name, data=data)
     return run_stage(stage, work, force=options.force)
-
-
-def _read_config(options: argparse.Namespace) -> ExportConfig:
-    if options.config is not None:
-        return load_config(ExportConfig, options.config, options.overrides)
-    with tempfile.TemporaryDirectory(prefix="understudy-export-") as folder:
-        defaults = Path(folder) / "defaults.yaml"  # overrides change a file; without one, an empty one
-        defaults.write_text("{}", encoding="utf-8")
-        return load_config(ExportConfig, defaults, options.overrides)
 
 
 if __name__ == "__main__":

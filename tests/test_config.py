@@ -7,6 +7,7 @@ import pytest
 from artifact.config import load_config
 from artifact.errors import ConfigError
 from distill.config import ModelConfig
+from export.config import ExportConfig
 from pipeline.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -39,6 +40,13 @@ def test_overrides_reach_into_lists_and_mappings(tmp_path):
     config = load_config(ModelConfig, write(tmp_path, GOOD), ["seed=7", "phases.0.epochs=5", "max_tokens=32"])
     assert (config.seed, config.phases[0].epochs, config.max_tokens) == (7, 5, 32)
     assert config.phases[0].learning_rate == 1e-4
+
+
+def test_overrides_alone_are_a_config():
+    """Oracle: the parsed value, and the message a user reads."""
+    assert load_config(ExportConfig, None, ["opset=17"]).opset == 17
+    with pytest.raises(ConfigError, match=r"^the command line has one fault:\n  opset: .*found 9"):
+        load_config(ExportConfig, None, ["opset=9"])
 
 
 def test_all_faults_are_reported_at_once_with_their_paths(tmp_path):

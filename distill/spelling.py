@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
@@ -24,8 +24,8 @@ class Spelling:
     """One for each piece: its own, or that of the unknown token."""
     spelt: Mapping[int, list[int]]
     """Of each piece that the student lacks: those it is spelt in."""
-    lacks: Bool[Tensor, "pieces"]
-    """Which pieces it has to spell."""
+    lacking: Int[Tensor, "lacking"]
+    """Those pieces in the order of their ids, to draw from."""
     respelt: Mapping[int, list[int]]
     """Of each piece that it has: those it would be spelt in without it; none for special ones and single characters."""
     form: InputForm
@@ -34,7 +34,7 @@ class Spelling:
 
     def to(self, device: torch.device) -> "Spelling":
         """The same on `device`."""
-        return replace(self, lookup=self.lookup.to(device), lacks=self.lacks.to(device))
+        return replace(self, lookup=self.lookup.to(device))
 
     def side_by_side(self, batch: Batch) -> dict[str, Tensor]:
         """Inputs of as many tokens, what the student lacks being unknown."""
@@ -48,8 +48,6 @@ class Spelling:
         Provilkov et al., arXiv 1910.13267); it draws from torch's global generator.
         """
         ids = batch.inputs["input_ids"]
-        if not respell_share and not (self.lacks[ids] & batch.mask).any():
-            return self.side_by_side(batch)
         drawn = torch.rand(ids.shape) if respell_share else torch.ones(ids.shape)
         rows = zip(ids.tolist(), self.lookup[ids].tolist(), drawn.tolist(), batch.mask.sum(1).tolist(), strict=True)
         texts = []
@@ -76,11 +74,9 @@ def spelling_of(theirs: Tokenizer, own: Tokenizer, rows: int) -> Spelling:
                 respelt[index] = parts
         elif parts := spell(piece):
             spelt[index] = parts
-    lacks = torch.zeros(rows, dtype=torch.bool)
-    lacks[list(spelt)] = True
     return Spelling(
-        lookup=lookup, spelt=spelt, respelt=respelt, lacks=lacks, form=InputForm.of(own),
-        ends=len(special_tokens(own)[1]),
+        lookup=lookup, spelt=spelt, respelt=respelt, lacking=torch.tensor(sorted(spelt), dtype=torch.long),
+        form=InputForm.of(own), ends=len(special_tokens(own)[1]),
     )  # fmt: skip
 
 

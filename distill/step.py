@@ -137,7 +137,7 @@ def _unpacked(seen: Seen, batch: Batch) -> Seen:
 
 def _ready(run: Run, phase: Phase, part: Batch) -> Batch:
     if phase.noise is not None:
-        lacking = None if run.spelling is None else run.spelling.lacks.nonzero().flatten().cpu()
+        lacking = None if run.spelling is None else run.spelling.lacking
         part = run.feed_of(phase).noisy(part, phase.noise, lacking)
     return part.to(run.accelerator.device)
 

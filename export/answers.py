@@ -53,15 +53,6 @@ def max_abs_difference(found: Answer, expected: Answer) -> float:
     return float(np.max(differences))  # the built-in max would lose a NaN
 
 
-def cosines(
-    found: Float[np.ndarray, "batch hidden"], expected: Float[np.ndarray, "batch hidden"]
-) -> Float[np.ndarray, " batch"]:
-    """Cosine of each pair of rows."""
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    cosine: Float[np.ndarray, " batch"] = (found * expected).sum(axis=1) / lengths
-    return cosine
-
-
 def real(answer: Answer, kept: Bool[np.ndarray, "batch seq"]) -> Answer:
     """`answer` where it is about texts and tokens: what a graph says of padding is nobody's business."""
     return {name: values[kept] if has_place_per_token(name, values.ndim) else values for name, values in answer.items()}

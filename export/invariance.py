@@ -16,9 +16,10 @@ import numpy as np
 from jaxtyping import Int
 
 from artifact.errors import ExportError
-from export.answers import Answer, Ask, cosines, row_of
+from export.answers import Answer, Ask, row_of
 from export.grid import Inputs, pad_texts
 from export.tasks import VECTOR, Problem
+from export.vectors import cosines
 
 _PERCENTILES = {"p99_abs_deviation": 0.99, "p999_abs_deviation": 0.999}
 _POSITIONS = ("start_logits", "end_logits")

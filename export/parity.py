@@ -14,7 +14,6 @@ from export.answers import (
     Ask,
     ask_onnx,
     ask_torch,
-    cosines,
     max_abs_difference,
     one_torch_thread,
     real,
@@ -36,6 +35,7 @@ from export.grid import (
 from export.session import open_session
 from export.source import Source
 from export.tasks import VECTOR
+from export.vectors import cosines
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ import onnx
 from artifact.errors import ArtifactError, ParityError
 from export.session import open_session
 from export.tasks import VECTOR, has_place_per_token
+from export.vectors import cosines
 
 PROOF = "proof.npz"
 """Arrays only: numpy reads it with pickle forbidden."""
@@ -59,7 +60,7 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
             kept = batch["attention_mask"][row].astype(bool)
             alone = {name: _flat(name, values[row], kept) for name, values in found.items()}
             error = max(error, *(float(np.abs(alone[name] - answer[name]).max()) for name in names))
-            cosine = min(cosine, _cosine(alone[VECTOR], answer[VECTOR]))
+            cosine = min(cosine, float(cosines(alone[VECTOR][None], answer[VECTOR][None])[0]))
             chosen.append(int(alone[names[0]].argmax()))
             expected_choices.append(int(answer[names[0]].argmax()))
     measured = {"texts": len(chosen), "max_abs_error": error, "min_cosine": cosine}
@@ -72,8 +73,8 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
 def prove_again(directory: Path, facts: Mapping[str, Any], float32_max_abs_error: float) -> list[str]:
     """Ask every graph of the bundle again, float32 to be within the bound that its recipe set: a line for each.
 
-    Raises `ParityError` when float32 no longer answers as the source did, another precision agrees with it less
-    often than when the bundle was made, or fused nodes are fewer; `ArtifactError` when the bundle holds no proof.
+    Raises `ParityError` when float32 no longer answers as the source did, another precision is further from it than
+    when the bundle was made, or fused nodes are fewer; `ArtifactError` when the bundle holds no proof.
     """
     proof = directory / PROOF
     if not proof.is_file():
@@ -154,7 +155,3 @@ def _flat(name: str, values: np.ndarray, kept: np.ndarray) -> np.ndarray:
 def _read_labels(proof: Path) -> np.ndarray | None:
     with np.load(proof, allow_pickle=False) as stored:
         return stored["labels"] if "labels" in stored.files else None
-
-
-def _cosine(found: np.ndarray, expected: np.ndarray) -> float:
-    return float(found @ expected / max(float(np.linalg.norm(found) * np.linalg.norm(expected)), 1e-12))

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from export.answers import Answer, Ask, cosines, row_of
+from export.answers import Answer, Ask, row_of
 from export.grid import Inputs
 from export.tasks import VECTOR, Problem, Task
 from export.texts import Texts, batches_of
+from export.vectors import cosines
 
 BATCH = 32
 RESAMPLES = 2000

@@ -14,7 +14,7 @@ from export_models import MAX_TOKENS, make_classifier
 
 from artifact.config import parse_config
 from artifact.errors import ConfigError, ParityError
-from export.answers import ask_torch, cosines, max_abs_difference
+from export.answers import ask_torch, max_abs_difference
 from export.config import ExportConfig, Parity, Precision, min_cosine_field
 from export.fuse import fuse
 from export.graph import export_graph
@@ -23,6 +23,7 @@ from export.instruction_set import SATURATES
 from export.parity import Comparison, check, left_padding_shift, prove, token_types_of
 from export.quantize import quantize_dynamic_int8
 from export.source import Source, load_source
+from export.vectors import cosines
 
 GRID = Parity(batch_sizes=(1, 3), lengths=(2, 9))
 
@@ -218,6 +219,7 @@ def test_differences_and_cosines() -> None:
     assert max_abs_difference(ones | {"logits": zero}, ones) == 1
     assert math.isnan(max_abs_difference(ones | {"sentence_embedding": one * np.float32("nan")}, ones))
     np.testing.assert_allclose(cosines(np.array([[3.0, 0.0]]), np.array([[1.0, 1.0]])), [0.5**0.5])
+    assert cosines(np.zeros((1, 2)), np.array([[1.0, 1.0]])) == [0]  # not NaN, which is below no bound
 
 
 def test_the_source_answers_one_by_one_as_in_a_batch(exported: Exported) -> None:

@@ -23,7 +23,7 @@ from pipeline.bench import QUIET_LOAD
 from pipeline.machine import fingerprint, load_average
 from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, PacedRound
-from pipeline.plan_race import Race, fastest, make_plan_workload, race_all, slow_turns, weigh_all
+from pipeline.plan_race import Race, make_plan_workload, race_all, weigh_all
 from pipeline.plan_records import Candidate, Measurements, Pace, Teacher, Texts
 from pipeline.plan_shapes import candidates
 from pipeline.processes import work_all
@@ -35,7 +35,7 @@ from serve.threads import available_cores
 if TYPE_CHECKING:
     from pipeline.plan_forms import Form
 
-VERSION = 3
+VERSION = 4
 FILE = "candidates.json"
 TOKENIZER = "tokenizer.json"
 
@@ -168,16 +168,8 @@ def _check_positions(teacher: Teacher, max_tokens: int, model: str) -> None:
 
 def describe_pace(race: Race) -> Pace:
     """What the yardstick showed."""
-    best = fastest(race.turns)
-    slow = [race.turns[name][index].yardstick_ms for name, index in slow_turns(race.turns)]
-    return Pace(
-        yardstick=race.yardstick,
-        fastest_ms=best,
-        yardstick_ms={name: tuple(turn.yardstick_ms for turn in taken) for name, taken in race.turns.items()},
-        retaken=race.retaken,
-        slow=len(slow),
-        slowdown=float(np.median(slow)) / best if slow else 1.0,
-    )
+    shown = {name: tuple(turn.yardstick_ms for turn in taken) for name, taken in race.turns.items()}
+    return Pace(yardstick=race.yardstick, yardstick_ms=shown, retaken=race.retaken)
 
 
 def _row(opening: Opening, turns: Sequence[PacedRound], peak: int) -> SpeedRow:

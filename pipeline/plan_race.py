@@ -77,36 +77,33 @@ def retake(
 
     A turn is replaced only by one at which the machine was faster. Changes `turns`; returns how many were taken again.
     """
-    waiting, end, count = deque(slow_turns(turns)), clock() + patience_seconds, 0
+    waiting = deque(slow_turns({name: [turn.yardstick_ms for turn in taken] for name, taken in turns.items()}))
+    best, end, count = (
+        min(turn.yardstick_ms for taken in turns.values() for turn in taken),
+        clock() + patience_seconds,
+        0,
+    )
     if not waiting or not patience_seconds:
         return 0
     with progress("retake turns of a slow machine", total=len(waiting)) as advance:
         while waiting and clock() < end:
             name, index = waiting.popleft()
             taken, count = again(name, index), count + 1
+            best = min(best, taken.yardstick_ms)
             if taken.yardstick_ms < turns[name][index].yardstick_ms:
                 turns[name][index] = taken
-            if is_slow(taken, fastest(turns)):
+            slow = taken.yardstick_ms > SLOW * best
+            if slow:
                 waiting.append((name, index))
-            advance(0 if is_slow(taken, fastest(turns)) else 1, name)
+            advance(0 if slow else 1, name)
     return count
 
 
-def slow_turns(turns: Mapping[str, Sequence[PacedRound]]) -> list[tuple[str, int]]:
-    """Name and round of each turn at which the machine was slow, round by round."""
-    best = fastest(turns)
-    slow = [(name, index) for name, taken in turns.items() for index, each in enumerate(taken) if is_slow(each, best)]
+def slow_turns(yardstick_ms: Mapping[str, Sequence[float]]) -> list[tuple[str, int]]:
+    """Name and round of each turn at which the machine was slow beside its best, round by round."""
+    best = min(ms for taken in yardstick_ms.values() for ms in taken)
+    slow = [(name, index) for name, taken in yardstick_ms.items() for index, ms in enumerate(taken) if ms > SLOW * best]
     return sorted(slow, key=lambda turn: turn[1])
-
-
-def fastest(turns: Mapping[str, Sequence[PacedRound]]) -> float:
-    """The yardstick's least milliseconds."""
-    return min(each.yardstick_ms for taken in turns.values() for each in taken)
-
-
-def is_slow(taken: PacedRound, fastest_ms: float) -> bool:
-    """Whether the machine was slow at a turn, beside its best."""
-    return taken.yardstick_ms > SLOW * fastest_ms
 
 
 def choose_yardstick(sizes: Mapping[str, int], stays: Collection[str]) -> str:

@@ -49,16 +49,10 @@ class Pace(Config):
 
     yardstick: str
     """Row whose latency was looked at before and after every turn."""
-    fastest_ms: float
-    """Its least."""
     yardstick_ms: dict[str, tuple[float, ...]]
-    """By row and round: its latency beside that turn."""
+    """By row and round: its latency beside that turn, whichever look was slower."""
     retaken: int
     """Turns that were taken again."""
-    slow: int
-    """Turns among the samples at which the machine was slow all the same."""
-    slowdown: float
-    """Their yardstick at the median, as a multiple of the least; 1 when there are none."""
 
 
 class Measurements(Config):

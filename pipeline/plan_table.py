@@ -1,11 +1,13 @@
 """The plan's numbers as text, one way for the terminal, the page and the summary."""
 
 from collections import Counter
+from statistics import median
 
 from rich.table import Table
 from rich.text import Text
 
 from pipeline.plan_budget import LIMITS, words_of
+from pipeline.plan_race import slow_turns
 from pipeline.plan_records import Measurements, Plan, PlanRow
 from pipeline.table import STYLES, SYMBOLS, Cell, Column, format_ms, format_rate
 
@@ -88,11 +90,14 @@ def describe_setting(plan: Plan) -> str:
 
 def describe_pace(measured: Measurements) -> str:
     """Whether the machine was as fast all along, and what came of it when it was not."""
-    pace, turns = measured.pace, sum(len(taken) for taken in measured.pace.yardstick_ms.values())
+    pace = measured.pace
+    turns, slow = sum(len(taken) for taken in pace.yardstick_ms.values()), slow_turns(pace.yardstick_ms)
     again = f", {pace.retaken:,} retaken" if pace.retaken else ""
-    if not pace.slow:
+    if not slow:
         return f"the machine was at its best speed in all {turns:,} turns{again}"
-    return f"the machine was {pace.slowdown:.1f}x slower than its best in {pace.slow:,} of {turns:,} turns{again}"
+    best = min(ms for taken in pace.yardstick_ms.values() for ms in taken)
+    slowdown = median(pace.yardstick_ms[name][index] for name, index in slow) / best
+    return f"the machine was {slowdown:.1f}x slower than its best in {len(slow):,} of {turns:,} turns{again}"
 
 
 def conclusion(plan: Plan) -> str:

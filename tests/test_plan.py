@@ -30,18 +30,19 @@ from export.graph import export_graph
 from export.instruction_set import resolve_target
 from export.quantize import quantize_dynamic_int8
 from export.source import load_source
+from pipeline import plan_measure
 from pipeline.__main__ import main
 from pipeline.plan_budget import check_budget, conclude, excesses, judge_row, nearest
 from pipeline.plan_build import Job, build, random_student, read_teacher
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.plan_engine import PacedRound, fold, open_engine, staying
 from pipeline.plan_forms import FORMS, choose_forms
-from pipeline.plan_measure import describe_pace, teacher_source
+from pipeline.plan_measure import teacher_source
 from pipeline.plan_page import render_page, render_summary
 from pipeline.plan_race import Race, choose_yardstick, make_plan_workload, retake, slow_turns
 from pipeline.plan_records import Candidate, Measurements, Pace, Teacher, Texts
 from pipeline.plan_shapes import candidates, spread, start_block
-from pipeline.plan_table import conclusion, describe_budget, plan_table
+from pipeline.plan_table import conclusion, describe_budget, describe_pace, plan_table
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import load_recipe
 from pipeline.results import Interval, SpeedRow
@@ -246,7 +247,7 @@ def test_turns_of_a_slow_machine_are_taken_again_until_it_is_fast():
         asked.append((name, index))
         return next(answers)
 
-    assert slow_turns(turns) == [("b", 0), ("a", 1)]
+    assert slow_turns({"a": [1.0, 1.6], "b": [1.7, 1.2]}) == [("b", 0), ("a", 1)]
     assert retake(turns, again, 60, clock=lambda: 0.0) == 3
     assert asked == [("b", 0), ("a", 1), ("b", 0)]
     assert [[each.yardstick_ms for each in taken] for taken in turns.values()] == [[1.0, 1.02], [1.01, 1.2]]
@@ -258,8 +259,9 @@ def test_patience_ends_and_the_better_turn_is_kept():
     seconds = iter(range(100))
     assert retake(turns, lambda *_: paced(1.8), 5, clock=lambda: next(seconds)) == 4
     assert [each.yardstick_ms for each in turns["a"]] == [1.0, 1.5]
-    pace = describe_pace(Race(turns={"a": tuple(turns["a"])}, yardstick="a", retaken=4))
-    assert (pace.slow, pace.slowdown, pace.fastest_ms) == (1, 1.5, 1.0)
+    pace = plan_measure.describe_pace(Race(turns={"a": tuple(turns["a"])}, yardstick="a", retaken=4))
+    told = describe_pace(STEADY.model_copy(update={"pace": pace}))
+    assert told == "the machine was 1.5x slower than its best in 1 of 2 turns, 4 retaken"
     assert retake(turns, lambda *_: pytest.fail("no patience"), 0) == 0
 
 
@@ -324,7 +326,7 @@ def measured(**rows: tuple[list[float], float, int, int]) -> Measurements:
         texts=Texts(count=3, max_tokens=16, median_tokens=6.5, longest_tokens=10),
         candidates=about,
         parameters=counts,
-        pace=Pace(yardstick="small/float32", fastest_ms=0.5, yardstick_ms={}, retaken=0, slow=0, slowdown=1.0),
+        pace=Pace(yardstick="small/float32", yardstick_ms=dict.fromkeys(rows, (0.5,) * 8), retaken=0),
         forms={name: {"chosen": "light" if name.endswith("int8") else "whole"} for name in rows},
         rows={
             name: SpeedRow(
@@ -462,7 +464,6 @@ def test_a_plan_holds_every_sample_and_its_machine(planned):
     assert {row: len(taken) for row, taken in pace["yardstick_ms"].items()} == dict.fromkeys(
         plan["measured"]["rows"], 5
     )
-    assert pace["fastest_ms"] == min(min(taken) for taken in pace["yardstick_ms"].values())
     assert not list((out / "candidates").glob("graphs-*"))
 
 

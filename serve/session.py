@@ -60,7 +60,9 @@ def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
     """The tokenizer, cutting at `max_tokens` and never padding; `ArtifactError` when it does not load."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001 - what Rust refuses arrives as a bare Exception
+    except Exception as error:
+        if type(error) is not Exception:  # what Rust refuses arrives as a bare one; anything else is ours
+            raise
         raise ArtifactError(f"{path} does not load: {_first_line(error)}", "export it again with --force") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_tokens)

@@ -77,12 +77,9 @@ def retake(
 
     A turn is replaced only by one at which the machine was faster. Changes `turns`; returns how many were taken again.
     """
-    waiting = deque(slow_turns({name: [turn.yardstick_ms for turn in taken] for name, taken in turns.items()}))
-    best, end, count = (
-        min(turn.yardstick_ms for taken in turns.values() for turn in taken),
-        clock() + patience_seconds,
-        0,
-    )
+    shown = {name: [turn.yardstick_ms for turn in taken] for name, taken in turns.items()}
+    waiting, best = deque(slow_turns(shown)), min(min(taken) for taken in shown.values())
+    end, count = clock() + patience_seconds, 0
     if not waiting or not patience_seconds:
         return 0
     with progress("retake turns of a slow machine", total=len(waiting)) as advance:

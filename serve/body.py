@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
@@ -16,8 +16,8 @@ SPELLED_OUT = frozenset({"inputs", "input", "texts", "prompt_name", "truncation_
 RequestType = TypeVar("RequestType", bound=Choice)
 
 
-async def read_body(request: Request, limits: Limits) -> bytes:
-    """The body, read no further than its limits allow; `Problem` 400, 408, 413 or 415."""
+async def read_json(request: Request, limits: Limits) -> Any:
+    """The body's JSON, read no further than its limits allow; `Problem` 400, 408, 413 or 415."""
     content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type != "application/json":
         raise Problem(415, "Validation", "send JSON, with the header `Content-Type: application/json`")
@@ -28,10 +28,11 @@ async def read_body(request: Request, limits: Limits) -> bytes:
         _refuse_body(limits)
     try:
         async with asyncio.timeout(limits.body_seconds):
-            return await _read_stream(request, limits)
+            body = await _read_stream(request, limits)
     except TimeoutError:
         message = f"the body took longer than {limits.body_seconds:g} s to arrive"
         raise Problem(408, "Validation", message, {"Connection": "close"}) from None
+    return _decode(body)
 
 
 async def _read_stream(request: Request, limits: Limits) -> bytes:
@@ -50,10 +51,18 @@ def _refuse_body(limits: Limits) -> NoReturn:
     raise Problem(413, "Validation", message, {"Connection": "close"})
 
 
-def parse(kind: type[RequestType], body: bytes) -> RequestType:
-    """`body` as a request; `Problem` 400 when it is no JSON in UTF-8, 422 when it is JSON of another shape."""
+def parse(kind: type[RequestType], tree: Any) -> RequestType:
+    """JSON as a request; `Problem` 422 when it is of another shape."""
     try:
-        tree = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise _explain(kind, error) from None
+
+
+def _decode(body: bytes) -> Any:
+    """`Problem` 400 when it is no JSON in UTF-8."""
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
     except UnicodeDecodeError:
         raise Problem(400, "Validation", "the body is not UTF-8") from None
     except RecursionError:
@@ -61,10 +70,6 @@ def parse(kind: type[RequestType], body: bytes) -> RequestType:
     except ValueError as error:  # also integers of more digits than Python reads
         where = f" (line {error.lineno}, column {error.colno})" if isinstance(error, json.JSONDecodeError) else ""
         raise Problem(400, "Validation", f"the body is not valid JSON{where}") from None
-    try:
-        return kind.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(kind, error) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from artifact.errors import ServeError
-from serve.body import RequestType, parse, read_body
+from serve.body import RequestType, parse, read_json
 from serve.engine import Floats, Text, normalize
 from serve.lane import Answer, Lane
 from serve.replies import Problem, quote
@@ -34,7 +34,7 @@ class Desk:
         """`answer` as a route, given the body as `kind` and the lane that the request means."""
 
         async def receive(request: Request) -> Response:
-            asked = parse(kind, await read_body(request, self.limits))
+            asked = parse(kind, await read_json(request, self.limits))
             return await answer(asked, self.choose(request, asked.model))
 
         return receive

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.body import parse, read_body
+from serve.body import parse, read_json
 from serve.desk import Desk, phases_of
 from serve.engine import Engine, Floats, kind_of, scores_of
 from serve.lane import Answer, Lane
@@ -46,14 +46,14 @@ class TeiRoutes:
 
     async def root(self, request: Request) -> Response:
         """`/predict`, `/rerank` or `/embed`, whichever suits the model that the request means."""
-        body = await read_body(request, self._desk.limits)
-        lane = self._desk.choose(request, parse(Choice, body).model)
+        tree = await read_json(request, self._desk.limits)
+        lane = self._desk.choose(request, parse(Choice, tree).model)
         kind = kind_of(lane.engine)
         if kind == "classifier":
-            return await self.predict(parse(PredictRequest, body), lane)
+            return await self.predict(parse(PredictRequest, tree), lane)
         if kind == "reranker":
-            return await self.rerank(parse(RerankRequest, body), lane)
-        return await self.embed(parse(EmbedRequest, body), lane)
+            return await self.rerank(parse(RerankRequest, tree), lane)
+        return await self.embed(parse(EmbedRequest, tree), lane)
 
     async def predict(self, asked: PredictRequest, lane: Lane) -> Response:
         """Every label with its score, best first: a list for one text or pair, a list of lists for a batch."""

@@ -15,7 +15,9 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Noise(Config):
-    """Words masked or exchanged in what teacher and student both read, in half of the texts (`distill/augment.py`)."""
+    """Words masked or exchanged in what teacher and student both read, in half of the texts (`distill/augment.py`); and
+    words spelt out to the student alone (`distill/spelling.py`).
+    """
 
     mask_share: Share = 0.1
     """Chance of each token to become the mask token."""

@@ -20,7 +20,7 @@ UNTIMED_CALLS = 3
 
 
 class Measurable(Protocol):
-    """The part of an engine that a measurement needs; `serve.runtime.Engine` has it."""
+    """The part of an engine that a measurement needs; `serve.runtime.Runtime` has it."""
 
     @property
     def threads(self) -> int:

@@ -1,6 +1,6 @@
 """The bench stage: how fast each row of the report answers, in process and through its service, on the same texts.
 
-Contestants take turns in random order (see `serve.latency` and `serve.load`); every sample is kept, first as a line of
+Contestants take turns in random order (see `serve.measure.latency` and `serve.measure.load`); every sample is kept, first as a line of
 `records/raw.jsonl` the moment it is there, then in `benchmark.json`.
 """
 
@@ -29,11 +29,11 @@ from pipeline.pytorch import MODEL, PyTorchEngine
 from pipeline.recipe import BenchConfig, Recipe
 from pipeline.results import Benchmark, SpeedRow
 from serve.command import environment_of
-from serve.latency import Contestant, Measured, child_environment, measure, thread_environment
-from serve.load import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
-from serve.measure_client import HOST, Target
-from serve.measure_plan import Keep, Round, Workload
-from serve.measure_server import Server, Service, free_port, running
+from serve.measure.client import HOST, Target
+from serve.measure.latency import Contestant, Measured, child_environment, measure, thread_environment
+from serve.measure.load import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
+from serve.measure.plan import Keep, Round, Workload
+from serve.measure.server import Server, Service, free_port, running
 from serve.threads import available_cores, plan_threads
 
 VERSION = 1

@@ -11,7 +11,7 @@ from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, PacedRound, Yardstick, measure_memory, staying, take_paced_turn
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import BenchConfig
-from serve.measure_plan import Task, Workload, take_turns
+from serve.measure.plan import Task, Workload, take_turns
 from serve.threads import available_cores
 
 SLOW = 1.25

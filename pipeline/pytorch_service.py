@@ -13,8 +13,8 @@ from pathlib import Path
 import bentoml
 
 from pipeline.pytorch import MODEL, PyTorchEngine
-from serve.app import create_app
-from serve.requests import Limits
+from serve.http.app import create_app
+from serve.http.requests import Limits
 from serve.service import DirectService
 from serve.settings import THREADS, read_count
 from serve.threads import plan_threads

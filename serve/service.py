@@ -18,9 +18,9 @@ from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artifact.errors import UnderstudyError
-from serve.app import create_app
 from serve.bundle import open_bundle
-from serve.requests import Limits
+from serve.http.app import create_app
+from serve.http.requests import Limits
 from serve.runtime import Runtime
 from serve.settings import THREADS, WORKERS, Settings, check_settings, read_count, read_settings
 from serve.threads import ThreadPlan, plan_threads

@@ -48,8 +48,8 @@ def test_every_route_is_described(tmp_path):
     """Oracle: the application's own routes."""
     from serve_bundles import make_bundle
 
-    from serve.app import create_app
-    from serve.requests import Limits
+    from serve.http.app import create_app
+    from serve.http.requests import Limits
     from serve.runtime import Runtime
 
     engine = Runtime.open(make_bundle(tmp_path / "bundle"), threads=1)

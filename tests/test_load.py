@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from artifact.errors import BenchError
-from serve.load import measure_client_overhead_ms, measure_over_http
-from serve.measure_client import Connection, Target
-from serve.measure_plan import WarmUpLimits, Workload
-from serve.measure_server import Service, free_port, running
+from serve.measure.client import Connection, Target
+from serve.measure.load import measure_client_overhead_ms, measure_over_http
+from serve.measure.plan import WarmUpLimits, Workload
+from serve.measure.server import Service, free_port, running
 
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=1.0)
 WORKLOAD = Workload(

@@ -14,11 +14,11 @@ from serve_bundles import LABELS, MAX_TOKENS, make_bundle
 from serve_client import open_client
 
 from artifact.errors import ServeError
-from serve.app import WARM_UP, create_app
-from serve.desk import find_aliases
+from serve.batching.lane import estimate_tokens
 from serve.engine import Outputs, normalize
-from serve.lane import estimate_tokens
-from serve.requests import Limits
+from serve.http.app import WARM_UP, create_app
+from serve.http.desk import find_aliases
+from serve.http.requests import Limits
 from serve.runtime import Runtime
 
 LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)

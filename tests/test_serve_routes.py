@@ -14,10 +14,10 @@ from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, make_bundle
 from serve_client import open_client
 
 from serve import VERSION
-from serve.app import create_app
 from serve.engine import normalize
-from serve.requests import Limits
-from serve.routes_tei import rank_labels, rank_texts
+from serve.http.app import create_app
+from serve.http.requests import Limits
+from serve.http.routes_tei import rank_labels, rank_texts
 from serve.runtime import Runtime
 
 LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)

@@ -24,7 +24,7 @@ from pipeline.bench import make_workload
 from pipeline.evaluate import answer_rows
 from pipeline.machine import fingerprint, load_average
 from pipeline.recipe import BenchConfig
-from serve.latency import Contestant, measure
+from serve.measure.latency import Contestant, measure
 from serve.runtime import Runtime
 
 RESULTS = Path(__file__).parent / "results"

@@ -1,4 +1,4 @@
-"""OpenAI's routes for embeddings, with its wrapping of answers; `serve.replies` shapes the faults below `/v1` too."""
+"""OpenAI's routes for embeddings, with its wrapping of answers; `serve.http.replies` shapes the faults below `/v1` too."""
 
 import base64
 import time
@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.desk import Desk, phases_of
+from serve.batching.lane import Lane
 from serve.engine import Floats
-from serve.lane import Lane
-from serve.replies import Embedding, Embeddings, Model, Models, reply
-from serve.requests import EmbeddingsRequest, check_texts
+from serve.http.desk import Desk, phases_of
+from serve.http.replies import Embedding, Embeddings, Model, Models, reply
+from serve.http.requests import EmbeddingsRequest, check_texts
 
 
 class OpenAIRoutes:

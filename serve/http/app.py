@@ -24,16 +24,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.boundary import Boundary
-from serve.desk import Desk, Endpoint, find_aliases
+from serve.batching.lane import Lane
 from serve.engine import Engine
-from serve.lane import Lane
+from serve.http.boundary import Boundary
+from serve.http.desk import Desk, Endpoint, find_aliases
+from serve.http.replies import Problem
+from serve.http.requests import Limits
+from serve.http.routes_about import AboutRoutes
+from serve.http.routes_openai import OpenAIRoutes
+from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
-from serve.replies import Problem
-from serve.requests import Limits
-from serve.routes_about import AboutRoutes
-from serve.routes_openai import OpenAIRoutes
-from serve.routes_tei import TeiRoutes
 
 WARM_UP = ("warm", "warm up " * 32)
 """Two lengths, so that the first request meets a graph that has run and an allocator that has grown."""

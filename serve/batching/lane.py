@@ -10,8 +10,8 @@ from functools import partial
 from typing import TypeVar
 
 from serve.engine import Engine, Outputs, Text, Token
+from serve.http.replies import Problem
 from serve.metrics import Metrics
-from serve.replies import Problem
 
 BYTES_PER_TOKEN = 3
 """English has four to five UTF-8 bytes a token, Chinese three: a guess on the safe side of both."""

@@ -1,7 +1,7 @@
 """What requests may hold: a model for each body, and the limits in force.
 
 Field names and defaults are those of text-embeddings-inference and, below `/v1`, of OpenAI; keys we do not know are
-ignored, as both do, so that their clients work unchanged. `serve.body` makes these of bytes.
+ignored, as both do, so that their clients work unchanged. `serve.http.body` makes these of bytes.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from artifact.config import Config
 from serve.engine import Text
-from serve.replies import Problem
+from serve.http.replies import Problem
 
 
 class Limits(Config):

@@ -7,8 +7,8 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from serve.replies import Problem
-from serve.requests import Choice, Limits
+from serve.http.replies import Problem
+from serve.http.requests import Choice, Limits
 
 SPELLED_OUT = frozenset({"inputs", "input", "texts", "prompt_name", "truncation_direction"})
 """Fields whose fault is told by their description: pydantic would tell what it missed of the first shape it tried."""

@@ -9,8 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from serve import VERSION
-from serve.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Problem, Rank, ShownToken
-from serve.requests import (
+from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Problem, Rank, ShownToken
+from serve.http.requests import (
     EmbeddingsRequest,
     EmbedRequest,
     Limits,

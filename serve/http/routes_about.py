@@ -11,11 +11,11 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from serve import VERSION
-from serve.desk import Desk
 from serve.engine import Engine, kind_of
+from serve.http.desk import Desk
+from serve.http.openapi import describe_api
+from serve.http.replies import Problem, reply
 from serve.metrics import CONTENT_TYPE, Metrics
-from serve.openapi import describe_api
-from serve.replies import Problem, reply
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
@@ -131,4 +131,4 @@ def _show(name: str) -> Response:
 
 @cache
 def _read_page(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+    return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")

@@ -10,12 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.body import parse, read_json
-from serve.desk import Desk, phases_of
+from serve.batching.lane import Answer, Lane
 from serve.engine import Engine, Floats, kind_of, scores_of
-from serve.lane import Answer, Lane
-from serve.replies import Prediction, Problem, Rank, reply
-from serve.requests import (
+from serve.http.body import parse, read_json
+from serve.http.desk import Desk, phases_of
+from serve.http.replies import Prediction, Problem, Rank, reply
+from serve.http.requests import (
     Choice,
     EmbedRequest,
     PredictRequest,

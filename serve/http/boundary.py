@@ -6,8 +6,8 @@ import traceback
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.http.replies import Problem
 from serve.metrics import Metrics
-from serve.replies import Problem
 
 logger = logging.getLogger("understudy.serve")
 

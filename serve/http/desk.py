@@ -7,11 +7,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from artifact.errors import ServeError
-from serve.body import RequestType, parse, read_json
+from serve.batching.lane import Answer, Lane
 from serve.engine import Floats, Text, normalize
-from serve.lane import Answer, Lane
-from serve.replies import Problem, quote
-from serve.requests import Limits
+from serve.http.body import RequestType, parse, read_json
+from serve.http.replies import Problem, quote
+from serve.http.requests import Limits
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

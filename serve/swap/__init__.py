@@ -1,0 +1,1 @@
+"""A bundle exchanged for another under load, with no request failed."""

@@ -1,7 +1,7 @@
 """The bench stage: how fast each row of the report answers, in process and through its service, on the same texts.
 
-Contestants take turns in random order (see `serve.measure.latency` and `serve.measure.load`); every sample is kept, first as a line of
-`records/raw.jsonl` the moment it is there, then in `benchmark.json`.
+Contestants take turns in random order (see `serve.measure.latency` and `serve.measure.load`); every sample is kept,
+first as a line of `records/raw.jsonl` the moment it is there, then in `benchmark.json`.
 """
 
 import contextlib

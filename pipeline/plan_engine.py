@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from serve.bundle import Bundle, BundleInfo
-from serve.engine import Outputs
+from serve.engine import Outputs, Tokens
 from serve.measure.memory import peak_memory_bytes
 from serve.measure.plan import Round, Task, time_calls
 from serve.measure.worker import UNTIMED_CALLS, work
-from serve.runtime import BATCH_TOKENS, Runtime, Tokens
+from serve.runtime import BATCH_TOKENS, Runtime
 from serve.session import open_session, open_tokenizer
 
 OPEN_BYTES = 2_000_000_000
@@ -69,9 +69,8 @@ class Engine:
 class _Folded:
     """As much of an encoding as the runtime reads."""
 
-    ids: list[int]
-    type_ids: list[int]
-    overflowing: list[Any]
+    ids: Sequence[int]
+    type_ids: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -79,7 +78,7 @@ class _Folded:
 
 def fold(tokens: Tokens, pieces: int) -> Tokens:
     """The same texts with every id below `pieces`: as many tokens, other ones."""
-    folded = [_Folded([i % pieces for i in e.ids], e.type_ids, e.overflowing) for e in tokens.encodings]
+    folded = [_Folded([i % pieces for i in e.ids], e.type_ids) for e in tokens.encodings]
     return replace(tokens, encodings=folded)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact.errors import ModelError
-from serve.engine import Outputs, Problem, Text, Token
+from serve.engine import Computed, Floats, Outputs, Piece, Problem, Text, Token, Tokens, outputs_of
 from serve.threads import plan_threads
 from serve.tokens import show_tokens
 
@@ -33,7 +33,7 @@ MODEL = "UNDERSTUDY_MODEL"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PyTorchEngine:
-    """A model directory, ready to answer; satisfies `serve.engine.Engine`."""
+    """A model directory, ready to answer; satisfies `serve.engine.Servable`."""
 
     name: str
     """`model/pytorch`."""
@@ -100,29 +100,40 @@ class PyTorchEngine:
         backend.no_padding()  # `run` padded to the longest; it says so again each time
         return show_tokens(backend, texts, special=special)
 
-    def run(self, texts: Sequence[Text]) -> Outputs:
-        """Answers to `texts`, in their order; the embedding is the mean over the tokens, of length one."""
+    def tokenize(self, texts: Sequence[Text]) -> Tokens:
+        """`texts` as tokens, cut at `max_tokens`."""
         begun = time.perf_counter()
-        encoded = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens, padding=True)
-        seconds = time.perf_counter() - begun
+        encodings = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens).encodings or []
+        return Tokens(
+            encodings=encodings,
+            lengths=np.array([len(encoding) for encoding in encodings], dtype=np.int64),
+            truncated=np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_),
+            seconds=time.perf_counter() - begun,
+        )
+
+    def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:  # noqa: ARG002 - it knows one way only
+        """One forward pass, padded to the longest; the embedding is the mean over the tokens, of length one."""
         import torch
 
-        inputs = {name: torch.tensor(rows) for name, rows in encoded.items()}
-        mask = inputs["attention_mask"]
-        rows = max(1, BATCH_TOKENS // mask.shape[1])
-        parts = [
-            _forward(self.model, {name: tensor[start : start + rows] for name, tensor in inputs.items()})
-            for start in range(0, len(texts), rows)
-        ]
-        logits, embeddings = (torch.cat(part).numpy() for part in zip(*parts, strict=True))
-        return Outputs(
-            logits=logits,
-            embeddings=embeddings,
-            tokens=mask.sum(dim=1).numpy(),
-            truncated=np.array([bool(encoding.overflowing) for encoding in encoded.encodings], dtype=np.bool_),
-            padded_tokens=mask.numel(),
-            tokenization_seconds=seconds,
-        )
+        rows = {
+            "input_ids": [[*each.ids] for each in encodings],
+            "token_type_ids": [[*each.type_ids] for each in encodings],
+        }
+        padded = self.tokenizer.pad(rows, padding=True)
+        names = [*self.tokenizer.model_input_names]
+        logits, embeddings = _forward(self.model, {name: torch.tensor(padded[name]) for name in names})
+        return {"logits": list(logits.numpy()), "sentence_embedding": list(embeddings.numpy())}
+
+    def run(self, texts: Sequence[Text]) -> Outputs:
+        """Answers to `texts`, in their order; the embedding is the mean over the tokens, of length one."""
+        tokens = self.tokenize(texts)
+        width = int(tokens.lengths.max(initial=1))
+        rows = max(1, BATCH_TOKENS // width)
+        computed: dict[str, list[Floats]] = {}
+        for start in range(0, len(texts), rows):
+            for name, arrays in self.compute(tokens.encodings[start : start + rows], wide=True).items():
+                computed.setdefault(name, []).extend(arrays)
+        return outputs_of(self, tokens, computed, width * len(texts))
 
 
 def _forward(model: "PreTrainedModel", inputs: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:

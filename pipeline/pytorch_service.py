@@ -13,8 +13,8 @@ from pathlib import Path
 import bentoml
 
 from pipeline.pytorch import MODEL, PyTorchEngine
+from serve.config import ServiceConfig
 from serve.http.app import create_app
-from serve.http.requests import Limits
 from serve.service import DirectService
 from serve.settings import THREADS, read_count
 from serve.threads import plan_threads
@@ -35,7 +35,7 @@ class PyTorch:
         plan = plan_threads(threads=read_count(os.environ, THREADS))
         engine = PyTorchEngine.open(Path(os.environ[MODEL]), threads=plan.intra_op_threads)
         about = {"threads": plan.model_dump(), "size_bytes": {engine.name: engine.size_bytes}}
-        self.app = create_app({engine.name: engine}, engine.name, Limits(), about)
+        self.app = create_app({engine.name: engine}, engine.name, ServiceConfig(), about)
         self._running = contextlib.AsyncExitStack()
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]  # BentoML loads its names lazily, untyped

@@ -1,7 +1,7 @@
 """What the service asks of a model, whatever runs it: texts in, arrays out."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
@@ -9,10 +9,44 @@ from numpy.typing import NDArray
 
 Problem = Literal["single-label", "multi-label", "regression"]
 """What the columns of a classifier's logits are: rivals, independent yes or no, or a measured quantity."""
+DOMAIN = "domain_distance"
+"""Output of a guarded graph: `[batch]`, how far each text is from those the model knows."""
+PER_TOKEN = frozenset({"start_logits", "end_logits", "token_logits"})
+"""Outputs with a value for each token; `token_logits` are the `logits` of a graph that tags tokens."""
 Text: TypeAlias = str | tuple[str, str]
 """What a model is asked about: a text, or two texts that it reads together as a pair."""
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
+Computed: TypeAlias = Mapping[str, Sequence[Floats]]
+"""What a graph gave, by output: one array a row, `[columns]`, or `[tokens, …]` where it has one for each token."""
+
+
+class Piece(Protocol):
+    """A text, a pair or a window of either, as tokens and not yet padded; `tokenizers.Encoding` is one."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """The vocabulary's numbers, special tokens included."""
+
+    @property
+    def type_ids(self) -> Sequence[int]:
+        """0 for the first text of a pair, 1 for the second."""
+
+    def __len__(self) -> int:
+        """Tokens."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Texts as the graph wants them, not yet padded."""
+
+    encodings: Sequence[Piece]
+    lengths: Integers
+    """`[batch]`, at least 1: a text without any token counts its one slot of padding."""
+    truncated: NDArray[np.bool_]
+    """`[batch]`: whether the end of the text was dropped."""
+    seconds: float
+    """Time it took."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +65,10 @@ class Outputs:
     """Token slots computed, padding included; 0 when the engine does not count them."""
     tokenization_seconds: float = 0.0
     """Part of the call that was spent on tokenization; 0 when the engine does not measure it."""
+    domain: Floats | None = None
+    """`[batch]`: how far each text is from those the model knows; None when the graph does not say."""
+    pieces: Mapping[str, Sequence[Floats]] = field(default_factory=dict)
+    """Outputs that say something of every token, by name: one `[tokens, …]` array a row, padding left out."""
 
 
 class Token(NamedTuple):
@@ -86,6 +124,35 @@ class Engine(Protocol):
 
     def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
+
+
+class Servable(Engine, Protocol):
+    """An engine whose work can be shared out: tokens of many requests in one run, runs on several threads at once.
+
+    `serve.runtime.Runtime` is one.
+    """
+
+    def tokenize(self, texts: Sequence[Text]) -> Tokens:
+        """`texts` as tokens, cut at `max_tokens`; any thread may call it at any time."""
+
+    def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:
+        """One run of the graph: on all threads of the plan when `wide`, else on the thread that calls alone."""
+
+
+def outputs_of(engine: Engine, tokens: Tokens, computed: Computed, padded_tokens: int) -> Outputs:
+    """What `computed`, a row for each of `tokens`, answers."""
+    rows = len(tokens.lengths)
+    stacked = {name: np.stack(arrays) for name, arrays in computed.items() if rows and arrays[0].ndim <= 1}
+    return Outputs(
+        logits=stacked.get("logits", np.zeros((rows, len(engine.labels)), dtype=np.float32)),
+        embeddings=stacked.get("sentence_embedding", np.zeros((rows, engine.embedding_size), dtype=np.float32)),
+        tokens=tokens.lengths,
+        truncated=tokens.truncated,
+        padded_tokens=padded_tokens,
+        tokenization_seconds=tokens.seconds,
+        domain=stacked.get(DOMAIN),
+        pieces={name: arrays for name, arrays in computed.items() if name in PER_TOKEN},
+    )
 
 
 Kind = Literal["classifier", "reranker", "embedding"]

@@ -11,15 +11,30 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # ships no types
+from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.errors import ArtifactError
 from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
-from serve.engine import Floats, Integers, Outputs, Problem, Text, Token, scores_of
+from serve.engine import (
+    DOMAIN,
+    PER_TOKEN,
+    Computed,
+    Floats,
+    Integers,
+    Outputs,
+    Piece,
+    Problem,
+    Text,
+    Token,
+    Tokens,
+    outputs_of,
+    scores_of,
+)
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
 from serve.tokens import mend, show_tokens
@@ -33,17 +48,6 @@ A six-layer encoder of width 384 on two cores answered 128 texts of mixed length
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class Tokens:
-    """Texts as the graph wants them, not yet padded."""
-
-    encodings: Sequence[Encoding]
-    lengths: Integers
-    """`[batch]`, at least 1: a text without any token counts its one slot of padding."""
-    seconds: float
-    """Time it took."""
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Runtime:
     """One precision of one bundle, ready to answer; satisfies `serve.engine.Engine`."""
@@ -55,7 +59,10 @@ class Runtime:
     """Weights and graph as stored."""
     batch_tokens: int
     session: onnxruntime.InferenceSession
+    """Runs on all threads of the plan."""
     tokenizer: Tokenizer
+    narrow: onnxruntime.InferenceSession | None = None
+    """Runs on the thread that calls; None: `session` does."""
 
     @classmethod
     def open(
@@ -66,13 +73,15 @@ class Runtime:
         threads: int | None = None,
         name: str | None = None,
         batch_tokens: int = BATCH_TOKENS,
+        shared: bool = False,
     ) -> "Runtime":
         """The bundle at that path, verified and loaded; the first precision it lists when none is named.
 
         An opened bundle is not verified again. Left out, `name` is the bundle's own, and `threads` every core this
-        process may use. Sets `TOKENIZERS_PARALLELISM` for the process, or the tokenizer's own thread pool would
-        come on top of the plan. Raises `ArtifactError` when the bundle is damaged or does not load, `ServeError`
-        when `threads` is more than there are cores.
+        process may use. `shared` opens the graph a second time, for runs of one thread each beside one another.
+        Sets `TOKENIZERS_PARALLELISM` for the process, or the tokenizer's own thread pool would come on top of the
+        plan. Raises `ArtifactError` when the bundle is damaged or does not load, `ServeError` when `threads` is
+        more than there are cores.
         """
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -81,12 +90,15 @@ class Runtime:
             found = f"{opened.directory} is a bundle for {opened.info.task}"
             raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
+        session = open_session(graph, opened.info, plan.intra_op_threads)
+        beside = shared and plan.intra_op_threads > 1
         return cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
             size_bytes=size_of(graph),
             batch_tokens=batch_tokens,
-            session=open_session(graph, opened.info, plan.intra_op_threads),
+            session=session,
+            narrow=open_session(graph, opened.info, 1) if beside else None,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
         )
 
@@ -137,29 +149,48 @@ class Runtime:
         begun = time.perf_counter()
         encodings = self.tokenizer.encode_batch_fast([mend(text) for text in texts])
         lengths = np.array([max(1, len(encoding)) for encoding in encodings], dtype=np.int64)
-        return Tokens(encodings=encodings, lengths=lengths, seconds=time.perf_counter() - begun)
+        truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
+        seconds = time.perf_counter() - begun
+        return Tokens(encodings=encodings, lengths=lengths, truncated=truncated, seconds=seconds)
 
     def infer(self, tokens: Tokens) -> Outputs:
         """The graph's answers to `tokens`, in their order."""
-        rows, info = len(tokens.lengths), self.bundle.info
-        logits = np.zeros((rows, len(info.labels)), dtype=np.float32)
-        embeddings = np.zeros((rows, info.embedding_size), dtype=np.float32)
-        targets = {"logits": logits, "sentence_embedding": embeddings}
-        wanted = [name for name, array in targets.items() if array.shape[1] and name in info.outputs]
+        rows = len(tokens.lengths)
+        columns: dict[str, list[Floats]] = {name: [np.empty(0, np.float32)] * rows for name in self.wanted.values()}
         padded_tokens = 0
         for batch in cut_batches(tokens.lengths, self.batch_tokens):
-            feed = pad([tokens.encodings[row] for row in batch], info)
-            for name, answer in zip(wanted, self.session.run(wanted, feed), strict=True):
-                targets[name][batch] = answer
-            padded_tokens += feed["input_ids"].size
-        return Outputs(
-            logits=logits,
-            embeddings=embeddings,
-            tokens=tokens.lengths,
-            truncated=np.array([bool(encoding.overflowing) for encoding in tokens.encodings], dtype=np.bool_),
-            padded_tokens=padded_tokens,
-            tokenization_seconds=tokens.seconds,
-        )
+            computed = self.compute([tokens.encodings[row] for row in batch], wide=True)
+            for name, arrays in computed.items():
+                for row, array in zip(batch, arrays, strict=True):
+                    columns[name][row] = array
+            padded_tokens += len(batch) * int(tokens.lengths[batch].max())
+        return outputs_of(self, tokens, columns, padded_tokens)
+
+    def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:
+        """One run of the graph over `encodings`, padded to the longest of them."""
+        session = self.session if wide else self.narrow or self.session
+        found = session.run(list(self.wanted), pad(encodings, self.bundle.info))
+        return {
+            name: self._trim(array, encodings) if name in PER_TOKEN else list(array)
+            for name, array in zip(self.wanted.values(), found, strict=True)
+        }
+
+    @cached_property
+    def wanted(self) -> dict[str, str]:
+        """The graph's outputs that are asked for, and what we call each."""
+        axes = self.bundle.info.outputs
+        plain = {"logits": len(self.labels), "sentence_embedding": self.embedding_size, DOMAIN: 1}
+        names = {name: name for name, columns in plain.items() if columns and len(axes.get(name, ())) in (1, 2)}
+        per_token = {"start_logits": "start_logits", "end_logits": "end_logits"}
+        if len(axes.get("logits", ())) == 3:
+            per_token["logits"] = "token_logits"
+        return names | {name: ours for name, ours in per_token.items() if name in axes}
+
+    def _trim(self, array: Floats, encodings: Sequence[Piece]) -> list[Floats]:
+        """`[batch, seq, …]` as one array a row, without padding."""
+        left, width = self.bundle.info.padding.side == "left", array.shape[1]
+        sizes = [len(encoding) for encoding in encodings]
+        return [row[width - size :] if left else row[:size] for row, size in zip(array, sizes, strict=True)]
 
 
 def cut_batches(lengths: Integers, batch_tokens: int) -> list[Integers]:
@@ -176,7 +207,7 @@ def cut_batches(lengths: Integers, batch_tokens: int) -> list[Integers]:
     return batches
 
 
-def pad(encodings: Sequence[Encoding], info: BundleInfo) -> dict[str, Integers]:
+def pad(encodings: Sequence[Piece], info: BundleInfo) -> dict[str, Integers]:
     """The graph's inputs, `[batch, seq]` each, as wide as the longest text."""
     width = max(1, *(len(encoding) for encoding in encodings))
     shape = (len(encodings), width)

@@ -9,7 +9,7 @@ the models loaded and warmed, in each worker before it takes a request. Environm
 import contextlib
 import importlib.metadata
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artifact.errors import UnderstudyError
 from serve.bundle import open_bundle
+from serve.config import read_service_config
 from serve.http.app import create_app
-from serve.http.requests import Limits
 from serve.runtime import Runtime
 from serve.settings import THREADS, WORKERS, Settings, check_settings, read_count, read_settings
 from serve.threads import ThreadPlan, plan_threads
@@ -56,9 +56,17 @@ def load_engines(settings: Settings, plan: ThreadPlan) -> dict[str, Runtime]:
         name, _, precision = key.partition("/")
         bundle = open_bundle(directory)
         for each in [precision] if precision else list(bundle.info.precisions):
-            runtime = Runtime.open(bundle, each, threads=plan.intra_op_threads, name=f"{name}/{each}")
+            runtime = Runtime.open(bundle, each, threads=plan.intra_op_threads, name=f"{name}/{each}", shared=True)
             engines[runtime.name] = runtime
     return engines
+
+
+def choose_default(names: Iterable[str]) -> str:
+    """The student, or without one the first model; in int8 where it has that, which is what the service is for."""
+    ordered = list(names)
+    model = next((name for name in ordered if name.startswith("student/")), ordered[0]).partition("/")[0]
+    precisions = [name for name in ordered if name.startswith(f"{model}/")]
+    return next((name for name in precisions if name.endswith("/int8")), precisions[0])
 
 
 def plan_from(environment: Mapping[str, str]) -> ThreadPlan:
@@ -70,6 +78,7 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
     settings = read_settings(environment, root)
     plan = plan_from(environment)
+    config = read_service_config(settings.config)
     engines = load_engines(settings, plan)
     about = {
         "threads": plan.model_dump(),
@@ -77,7 +86,8 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
         "size_bytes": {name: runtime.size_bytes for name, runtime in engines.items()},
         "versions": {name: importlib.metadata.version(name) for name in ("bentoml", "onnxruntime", "tokenizers")},
     }
-    return create_app(engines, settings.default or next(iter(engines)), Limits(), about)
+    default = settings.default or choose_default(engines)
+    return create_app(engines, default, config, about, threads=plan.intra_op_threads)
 
 
 @bentoml.service(

@@ -3,6 +3,7 @@
 UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles/student:teacher=...`
                      (`student/int8=path` loads that precision alone)
 UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
+UNDERSTUDY_CONFIG    file of limits and more: `serve.config`
 UNDERSTUDY_WORKERS   processes, 1 by default
 UNDERSTUDY_THREADS   threads that compute in each; left out, an equal share of the cores
 """
@@ -16,9 +17,11 @@ from pydantic import Field
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
 from serve.bundle import open_bundle
+from serve.config import read_service_config
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
+CONFIG = "UNDERSTUDY_CONFIG"
 WORKERS = "UNDERSTUDY_WORKERS"
 THREADS = "UNDERSTUDY_THREADS"
 
@@ -41,23 +44,28 @@ class Settings(Config):
     bundles: dict[str, Path] = Field(min_length=1)
     """By model, or by model/precision to load that precision alone."""
     default: str | None = None
-    """None: the first model of the first bundle."""
+    """None: the student, else the first model; in int8 where it has that."""
+    config: Path | None = None
+    """File of `serve.config.ServiceConfig`; None: all defaults."""
 
 
 def read_settings(environment: Mapping[str, str], root: Path) -> Settings:
     """The settings in `environment`, else those packaged below `root`; `ServeError` when there are none."""
+    default, config = environment.get(DEFAULT) or None, environment.get(CONFIG)
+    more = {"config": Path(config) if config else None}
     if environment.get(BUNDLES):
-        return Settings(bundles=parse_bundles(environment[BUNDLES]), default=environment.get(DEFAULT) or None)
+        return Settings(bundles=parse_bundles(environment[BUNDLES]), default=default, **more)
     packaged = root / PACKAGED / PACKAGED_SETTINGS
     if not packaged.is_file():
         raise ServeError("there is no bundle to serve", f"set {BUNDLES}=name=path, or run `python -m serve BUNDLE`")
     found = parse_config(PackagedSettings, read_yaml(packaged), where=str(packaged))
     bundles = {name: root / PACKAGED / folder for name, folder in found.bundles.items()}
-    return Settings(bundles=bundles, default=environment.get(DEFAULT) or found.default)
+    return Settings(bundles=bundles, default=default or found.default, **more)
 
 
 def check_settings(settings: Settings) -> None:
     """`ArtifactError` when a bundle is damaged or lacks a precision, `ServeError` when none has the default model."""
+    read_service_config(settings.config)
     names: list[str] = []
     for key, directory in settings.bundles.items():
         name, _, precision = key.partition("/")

@@ -48,12 +48,12 @@ def test_every_route_is_described(tmp_path):
     """Oracle: the application's own routes."""
     from serve_bundles import make_bundle
 
+    from serve.config import ServiceConfig
     from serve.http.app import create_app
-    from serve.http.requests import Limits
     from serve.runtime import Runtime
 
     engine = Runtime.open(make_bundle(tmp_path / "bundle"), threads=1)
-    app = create_app({engine.name: engine}, engine.name, Limits())
+    app = create_app({engine.name: engine}, engine.name, ServiceConfig())
     text = (ROOT / "docs" / "serve.md").read_text(encoding="utf-8")
     for route in app.router.routes:
         assert route.path in text

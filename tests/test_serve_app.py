@@ -15,13 +15,14 @@ from serve_client import open_client
 
 from artifact.errors import ServeError
 from serve.batching.lane import estimate_tokens
-from serve.engine import Outputs, normalize
+from serve.config import ServiceConfig
+from serve.engine import Computed, Tokens, normalize
 from serve.http.app import WARM_UP, create_app
 from serve.http.desk import find_aliases
-from serve.http.requests import Limits
+from serve.limits import Limits
 from serve.runtime import Runtime
 
-LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)
+CONFIG = ServiceConfig(limits=Limits(body_bytes=20_000, texts=4, characters=100, queue_tokens=1000))
 JSON = {"content-type": "application/json"}
 
 
@@ -39,17 +40,21 @@ class Echo:
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)
 
-    def run(self, texts: Sequence[str]) -> Outputs:
-        if texts[0] not in WARM_UP:
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        return Tokens(encodings=texts, lengths=lengths, truncated=np.zeros(len(texts), dtype=bool), seconds=0.0)
+
+    def compute(self, encodings: Sequence[str], *, wide: bool) -> Computed:  # noqa: ARG002
+        if encodings[0] not in WARM_UP:
             self.gate.wait(5)
-        self.seen += texts
-        if "fail" in texts:
-            raise RuntimeError(f"secret {texts}")
-        return Outputs(
-            logits=np.array([[len(text)] for text in texts], dtype=np.float32),
-            embeddings=np.zeros((len(texts), self.embedding_size), dtype=np.float32),
-            tokens=np.array([len(text) for text in texts], dtype=np.int64),
-        )
+        self.seen += encodings
+        if "fail" in encodings:
+            raise RuntimeError(f"secret {encodings}")
+        vector = np.zeros(self.embedding_size, dtype=np.float32)
+        return {
+            "logits": [np.array([len(text)], dtype=np.float32) for text in encodings],
+            "sentence_embedding": [vector for _ in encodings],
+        }
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +67,7 @@ def engines(tmp_path_factory) -> dict[str, Runtime]:
 
 @pytest.fixture(scope="module")
 def client(engines):
-    with open_client(create_app(engines, "student/int8", LIMITS, {"threads": 1})) as client:
+    with open_client(create_app(engines, "student/int8", CONFIG, {"threads": 1})) as client:
         yield client
 
 
@@ -216,7 +221,7 @@ def test_streamed_body_is_cut_off(client):
 
     answer = client.request("POST", "/predict", content=chunks(), headers=JSON)
     assert answer.status_code == 413
-    assert sent <= LIMITS.body_bytes // 1000 + 2
+    assert sent <= CONFIG.limits.body_bytes // 1000 + 2
     lying = client.post("/predict", b"{}", **{"content-length": "99999999999999999999999"})
     assert lying.status_code == 413
     assert client.post("/predict", b"{}", **{"content-length": "-1"}).status_code == 400
@@ -229,7 +234,7 @@ def test_slow_body_is_given_up(engines):
         await asyncio.sleep(0.02)
         return {"type": "http.request", "body": b" ", "more_body": True}
 
-    app = create_app(engines, "student", LIMITS.model_copy(update={"body_seconds": 0.1}))
+    app = create_app(engines, "student", ServiceConfig(limits=Limits(body_seconds=0.1)))
     assert asyncio.run(call(app, receive)) == 408
 
 
@@ -239,7 +244,7 @@ def test_client_that_hangs_up(engines, caplog):
     async def receive():
         return {"type": "http.disconnect"}
 
-    asyncio.run(call(create_app(engines, "student", LIMITS), receive))
+    asyncio.run(call(create_app(engines, "student", CONFIG), receive))
     assert not caplog.records
 
 
@@ -262,12 +267,12 @@ def test_info(client, engines):
     assert [model["id"] for model in info["models"]] == list(engines)
     assert info["models"][0]["labels_count"] == len(LABELS)
     assert info["models"][0]["max_tokens"] == MAX_TOKENS
-    assert (info["threads"], info["limits"]["texts"]) == (1, LIMITS.texts)
+    assert (info["threads"], info["limits"]["texts"]) == (1, CONFIG.limits.texts)
 
 
 def test_metrics(engines):
     """Oracle: counts of the requests this test made; a path a client makes up is not a label."""
-    with open_client(create_app(engines, "student", LIMITS)) as client:
+    with open_client(create_app(engines, "student", CONFIG)) as client:
         client.post("/predict", {"inputs": [["rain"], ["wake me at"]]})
         client.post("/predict", b"{")
         client.get("/made/up")
@@ -277,17 +282,16 @@ def test_metrics(engines):
     assert 'understudy_requests_total{route="other",status="404"} 1.0' in lines
     assert 'understudy_errors_total{status="400"} 1.0' in lines
     assert 'understudy_queued_tokens{model="student/float32"} 0.0' in lines
-    warm = sum(int(engines["student/float32"].run([text]).tokens[0]) for text in WARM_UP)
-    assert f'understudy_tokens_total{{model="student/float32"}} {warm + 3 + 5}.0' in lines
-    assert f'understudy_padded_tokens_total{{model="student/float32"}} {warm + 2 * 5}.0' in lines
+    assert f'understudy_tokens_total{{model="student/float32"}} {3 + 5}.0' in lines
+    assert f'understudy_padded_tokens_total{{model="student/float32"}} {3 + 5}.0' in lines
     for phase in ("tokenization", "queue", "inference"):
-        assert any(f'phase_seconds_count{{model="student/float32",phase="{phase}"}} 3.0' in line for line in lines)
+        assert any(f'phase_seconds_count{{model="student/float32",phase="{phase}"}} 1.0' in line for line in lines)
     assert not any("made" in line for line in lines)
 
 
 def test_health_before_it_is_warm(engines):
     """Oracle: 503 until the lifespan has run, 200 inside it."""
-    app = create_app(engines, "student", LIMITS)
+    app = create_app(engines, "student", CONFIG)
     with open_client(app, warm=False) as client:
         answer = client.get("/health")
     assert (answer.status_code, answer.json()["error_type"]) == (503, "Unhealthy")
@@ -325,7 +329,9 @@ def test_answers_never_cross(engines):
     echo = Echo()
     echo.gate.set()
     bodies = [{"inputs": [["x" * number], ["y" * (number + 1)]], "raw_scores": True} for number in range(60)]
-    answers = ask_together(create_app({"echo/float32": echo}, "echo", Limits(queued_tokens=100_000)), bodies)
+    answers = ask_together(
+        create_app({"echo/float32": echo}, "echo", ServiceConfig(limits=Limits(queue_tokens=100_000))), bodies
+    )
     for number, answer in enumerate(answers):
         assert [row[0]["score"] for row in answer.json()] == [number, number + 1]
 
@@ -333,7 +339,7 @@ def test_answers_never_cross(engines):
 def test_full_queue_answers_at_once():
     """Oracle: the bound. Ten requests of 12 tokens each into 50: four are held, six hear 429 before any is computed."""
     echo = Echo()
-    limits = Limits(queued_tokens=50)
+    app = create_app({"echo/float32": echo}, "echo", ServiceConfig(limits=Limits(queue_tokens=50)))
 
     async def release(client):
         metrics = (await client.get("/metrics")).text
@@ -343,7 +349,7 @@ def test_full_queue_answers_at_once():
         echo.gate.set()
 
     assert estimate_tokens(["x" * 30], 100) == 12
-    answers = ask_together(create_app({"echo/float32": echo}, "echo", limits), [{"inputs": "x" * 30}] * 10, release)
+    answers = ask_together(answers=ask_together(app, [{"inputs": "x" * 30}] * 10, release))
     assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 6
     for answer in answers[4:]:
         assert int(answer.headers["retry-after"]) >= 1
@@ -354,7 +360,7 @@ def test_idle_lane_takes_a_request_over_the_bound():
     """Oracle: otherwise such a request would be told for ever to come back later."""
     echo = Echo()
     echo.gate.set()
-    app = create_app({"echo/float32": echo}, "echo", Limits(queued_tokens=1))
+    app = create_app({"echo/float32": echo}, "echo", ServiceConfig(limits=Limits(queue_tokens=1)))
     assert ask_together(app, [{"inputs": "x" * 50}])[0].status_code == 200
 
 
@@ -362,7 +368,7 @@ def test_failing_inference_fails_alone(caplog):
     """Oracle: a 500 without its insides for one, answers for the others, and no text in the log."""
     echo = Echo()
     echo.gate.set()
-    app = create_app({"echo/float32": echo}, "echo", Limits())
+    app = create_app({"echo/float32": echo}, "echo", ServiceConfig())
     with caplog.at_level(logging.INFO):
         answers = ask_together(app, [{"inputs": text} for text in ("before", "fail", "after")])
     assert [answer.status_code for answer in answers] == [200, 500, 200]
@@ -377,22 +383,24 @@ def test_failing_inference_below_v1():
     """Oracle: OpenAI's shape for a 500 too, though it is the outermost frame that answers."""
     echo = Echo(embedding_size=1)
     echo.gate.set()
-    with open_client(create_app({"echo/float32": echo}, "echo", Limits())) as client:
+    with open_client(create_app({"echo/float32": echo}, "echo", ServiceConfig())) as client:
         answer = client.post("/v1/embeddings", {"input": "fail"})
     told = {"message": "an unexpected fault of the service", "type": "server_error", "param": None, "code": None}
     assert (answer.status_code, answer.json()) == (500, {"error": told})
 
 
-def test_busy_engine_leaves_the_others_free(engines):
-    """Oracle: while one engine is held, health and another engine answer."""
+def test_busy_engine_leaves_the_loop_free(engines):
+    """Oracle: while one text is held on all threads, health is answered; the other model's text comes after it."""
     echo = Echo()
-    app = create_app({"echo/float32": echo, **engines}, "echo", Limits())
+    app = create_app({"echo/float32": echo, **engines}, "echo", ServiceConfig())
 
     async def others(client):
         assert (await client.get("/health")).status_code == 200
-        answer = await client.post("/predict", json={"inputs": "rain", "model": "student"})
-        assert answer.status_code == 200
+        other = asyncio.create_task(client.post("/predict", json={"inputs": "rain", "model": "student"}))
+        await asyncio.sleep(0.05)
+        assert not other.done()
         echo.gate.set()
+        assert (await other).status_code == 200
 
     assert ask_together(app, [{"inputs": "held"}], others)[0].status_code == 200
 
@@ -401,6 +409,6 @@ def test_models_without_labels_or_embedding():
     """Oracle: 422, since the request cannot be served by that model however it is written."""
     echo = Echo(labels=())
     echo.gate.set()
-    with open_client(create_app({"echo/float32": echo}, "echo", Limits())) as client:
+    with open_client(create_app({"echo/float32": echo}, "echo", ServiceConfig())) as client:
         assert client.post("/predict", {"inputs": "a"}).status_code == 422
         assert client.post("/embed", {"inputs": "a"}).status_code == 422

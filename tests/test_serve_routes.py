@@ -14,13 +14,14 @@ from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, make_bundle
 from serve_client import open_client
 
 from serve import VERSION
+from serve.config import ServiceConfig
 from serve.engine import normalize
 from serve.http.app import create_app
-from serve.http.requests import Limits
 from serve.http.routes_tei import rank_labels, rank_texts
+from serve.limits import Limits
 from serve.runtime import Runtime
 
-LIMITS = Limits(body_bytes=20_000, texts=4, characters=100, queued_tokens=1000)
+CONFIG = ServiceConfig(limits=Limits(body_bytes=20_000, texts=4, characters=100, queue_tokens=1000))
 TEXTS = ["rain tomorrow", "wake me", "play some jazz"]
 QUERY = "will it rain"
 
@@ -37,7 +38,7 @@ def engines(tmp_path_factory) -> dict[str, Runtime]:
 @pytest.fixture(scope="module")
 def client(engines):
     about = {"digests": {"embedder/float32": "sha256:1"}}
-    with open_client(create_app(engines, "embedder", LIMITS, about)) as client:
+    with open_client(create_app(engines, "embedder", CONFIG, about)) as client:
         yield client
 
 
@@ -218,11 +219,11 @@ def test_info_in_the_words_of_tei(client, engines):
     info = client.get("/info").json()
     assert (info["model_id"], info["model_sha"], info["model_dtype"]) == ("embedder/float32", "sha256:1", "float32")
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
-    assert (info["max_input_length"], info["max_client_batch_size"]) == (MAX_TOKENS, LIMITS.texts)
-    assert info["max_concurrent_requests"] == LIMITS.queued_tokens // MAX_TOKENS
+    assert (info["max_input_length"], info["max_client_batch_size"]) == (MAX_TOKENS, CONFIG.texts)
+    assert info["max_concurrent_requests"] == CONFIG.limits.queued_tokens // MAX_TOKENS
     assert info["version"] == VERSION == tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
     for name, kind, labels in (("student", "classifier", LABELS), ("ranker", "reranker", ("LABEL_0",))):
-        with open_client(create_app(engines, name, LIMITS), warm=False) as other:
+        with open_client(create_app(engines, name, CONFIG), warm=False) as other:
             described = other.get("/info").json()["model_type"]
         numbers = {label: index for index, label in enumerate(labels)}
         named = {str(index): label for label, index in numbers.items()}
@@ -231,7 +232,7 @@ def test_info_in_the_words_of_tei(client, engines):
 
 def test_openapi_is_valid_and_complete(engines):
     """Oracle: the OpenAPI 3.1 schema, and the application's own routes and methods, both ways."""
-    app = create_app(engines, "embedder", LIMITS)
+    app = create_app(engines, "embedder", CONFIG)
     with open_client(app, warm=False) as client:
         document = client.get("/openapi.json").json()
     validate(document)

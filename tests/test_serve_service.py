@@ -64,7 +64,7 @@ def test_app_from_the_environment(bundle, tmp_path):
     with open_client(build_app(environment, tmp_path)) as client:
         info = client.get("/info").json()
     assert [model["id"] for model in info["models"]] == ["actor/float32", "actor/int8", "extra/int8"]
-    assert info["default"] == "actor/float32"
+    assert info["default"] == "actor/int8"
     assert info["threads"]["intra_op_threads"] == 1
     assert set(info["digests"].values()) == {open_artifact(bundle).digest}
 

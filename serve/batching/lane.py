@@ -1,21 +1,25 @@
-"""One engine's queue: bounded in tokens, full at once rather than late, computed one call at a time off the loop."""
+"""One model as requests see it: texts in, an answer out, refused at once where too much waits already."""
 
 import asyncio
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
-from serve.engine import Engine, Outputs, Text, Token
-from serve.http.replies import Problem
+from serve.batching.crew import Crew
+from serve.batching.errand import Post, Run
+from serve.batching.ticket import Ticket
+from serve.engine import Outputs, Servable, Text, Token, Tokens, outputs_of
+from serve.limits import Limits
 from serve.metrics import Metrics
+from serve.problem import Problem
 
 BYTES_PER_TOKEN = 3
 """English has four to five UTF-8 bytes a token, Chinese three: a guess on the safe side of both."""
-
+INLINE_TOKENS = 512
+"""Texts of so many tokens in all, by that guess, are cut into tokens where they arrive: handing over costs as much."""
 
 Result = TypeVar("Result")
 
@@ -31,73 +35,179 @@ class Answer:
 
 
 class Lane:
-    """Calls to one engine, in order of arrival; its counters are touched by the event loop alone."""
+    """Calls to one engine; its counters are touched by the event loop alone."""
 
-    def __init__(self, engine: Engine, max_queued_tokens: int, metrics: Metrics) -> None:
+    def __init__(self, engine: Servable, crew: Crew, limits: Limits, metrics: Metrics) -> None:
         self.engine = engine
-        self._max_queued_tokens = max_queued_tokens
+        self.queued_tokens = 0
+        """Of requests that wait or are being computed, estimated."""
+        self._crew = crew
+        self._limits = limits
         self._metrics = metrics
-        self._queued_tokens = 0
-        self._seconds_per_token = 0.0001
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"lane-{engine.name}")
+        self._seconds_per_token = 0.0
+        self._post = Post(engine, self._hand_over)
+        self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        crew.join(self._post)
 
     async def run(self, texts: Sequence[Text]) -> Answer:
-        """The engine's answer once the calls before it are done; `Problem` 429 at once when too much waits.
+        """The engine's answer, each text's own; `Problem` 429 at once when too much waits.
 
-        What the engine raises comes out here and touches no other call.
+        What the engine raises comes out here and touches no other call. Cancelled, it frees what was not begun.
         """
         cost = estimate_tokens(texts, self.engine.max_tokens)
-        answer = await self._take_turn(cost, partial(self._call, texts, time.perf_counter()))
-        self._observe(answer, cost)
-        return answer
+        return await self.run_tokens(partial(self.engine.tokenize, texts), cost)
 
-    async def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
-        """The engine's tokens, in the same queue: the tokenizer is the engine's too, and takes one call at a time."""
-        cost = estimate_tokens(texts, self.engine.max_tokens)
-        return await self._take_turn(cost, partial(self.engine.show_tokens, texts, special=special))
-
-    def close(self) -> None:
-        """Finish what was admitted, then end the thread."""
-        self._executor.shutdown(wait=True)
-
-    async def _take_turn(self, cost: int, work: Callable[[], Result]) -> Result:
+    async def run_tokens(self, tokenize: Callable[[], Tokens], cost: int) -> Answer:
+        """As `run`, of tokens that `tokenize` makes on any thread; `cost` is a guess of how many."""
+        arrived = time.perf_counter()
         self._admit(cost)
         self._count(1, cost)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, work)
+            tokens = tokenize() if cost <= INLINE_TOKENS else await self._do(tokenize)
+            known = int(tokens.lengths.sum())
+            self._count(0, known - cost)
+            cost = known
+            ticket = await self._wait_for(Ticket(tokens, arrived))
+        finally:
+            self._count(-1, -cost)
+        return self._answer(ticket)
+
+    async def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
+        """The engine's tokens, of whole texts."""
+        cost = estimate_tokens(texts, self.engine.max_tokens)
+        self._admit(cost)
+        self._count(1, cost)
+        try:
+            return await self._do(partial(self.engine.show_tokens, texts, special=special))
         finally:
             self._count(-1, -cost)
 
-    def _admit(self, cost: int) -> None:
-        # An idle lane takes any request: one larger than the bound could otherwise never be answered.
-        if self._queued_tokens and self._queued_tokens + cost > self._max_queued_tokens:
-            wait = max(1, math.ceil(self._queued_tokens * self._seconds_per_token))
-            raise Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": str(wait)})
+    async def warm_up(self, texts: Sequence[Text]) -> None:
+        """Run each text alone in both ways there are, so that no request is the first of either."""
+        for text in texts:
+            tokens = self.engine.tokenize([text])
+            for wide in (False, True):
+                begun = time.perf_counter()
+                await self._do(partial(self.engine.compute, tokens.encodings, wide=wide))
+                self._learn((time.perf_counter() - begun) / int(tokens.lengths.sum()))
 
-    def _call(self, texts: Sequence[Text], arrived: float) -> Answer:
-        begun = time.perf_counter()
-        outputs = self.engine.run(texts)
-        computed = time.perf_counter() - begun
-        tokenization = outputs.tokenization_seconds
-        return Answer(
-            outputs=outputs, tokenization=tokenization, queue=begun - arrived, inference=computed - tokenization
+    async def drain(self) -> None:
+        """Once all that was admitted is answered, leave the crew; the lane then takes nothing any more."""
+        await self._empty.wait()
+        self._crew.leave(self._post)
+
+    def refuse_when_full(self) -> None:
+        """`Problem` 429 when no request would be admitted, at whatever lane of the crew: before its body is read."""
+        backlog = self._crew.backlog_seconds
+        if backlog > self._limits.queue_seconds:
+            _refuse(backlog)
+
+    async def _wait_for(self, ticket: Ticket) -> Ticket:
+        self._loop = asyncio.get_running_loop()
+        future = self._loop.create_future()
+        self._futures[ticket] = future
+        self._crew.submit(self._post, ticket)
+        try:
+            return await future  # type: ignore[no-any-return]  # a future knows no type of its own
+        finally:
+            del self._futures[ticket]
+            if not future.done() or future.cancelled():
+                self._crew.drop(self._post, ticket)
+
+    async def _do(self, job: Callable[[], Result]) -> Result:
+        """`job` on a thread of the crew."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Result] = loop.create_future()
+
+        def do() -> None:
+            if future.cancelled():
+                return
+            try:
+                result = job()
+            except Exception as error:  # noqa: BLE001 - it is raised where the job was asked for
+                loop.call_soon_threadsafe(_settle, future, partial(_throw, error))
+            else:
+                loop.call_soon_threadsafe(_settle, future, lambda: result)
+
+        self._crew.do(do)
+        return await future
+
+    def _hand_over(self, run: Run, finished: Sequence[Ticket]) -> None:
+        """From a thread of the crew to the event loop."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._deliver, run, finished)
+
+    def _deliver(self, run: Run, finished: Sequence[Ticket]) -> None:
+        for ticket in finished:
+            future = self._futures.get(ticket)
+            if future is not None and not future.done():
+                if ticket.error:
+                    future.set_exception(ticket.error)
+                else:
+                    future.set_result(ticket)
+        if run.seconds:
+            self._observe(run)
+
+    def _answer(self, ticket: Ticket) -> Answer:
+        outputs = outputs_of(self.engine, ticket.tokens, ticket.columns, ticket.padded_tokens)
+        begun = ticket.begun or ticket.ended
+        answer = Answer(
+            outputs=outputs,
+            tokenization=ticket.tokens.seconds,
+            queue=max(0.0, begun - ticket.arrived - ticket.tokens.seconds),
+            inference=ticket.ended - begun,
         )
+        for phase in ("tokenization", "queue", "inference"):
+            self._metrics.phases.labels(self.engine.name, phase).observe(getattr(answer, phase))
+        return answer
+
+    def _admit(self, cost: int) -> None:
+        self.refuse_when_full()
+        # An idle lane takes any request: one larger than the bound could otherwise never be answered.
+        if self.queued_tokens and self.queued_tokens + cost > self._limits.queue_tokens:
+            _refuse(self._crew.backlog_seconds)
 
     def _count(self, requests: int, tokens: int) -> None:
-        self._queued_tokens += tokens
+        self.queued_tokens += tokens
+        (self._empty.clear if self.queued_tokens else self._empty.set)()
+        self._post.backlog_seconds = self.queued_tokens * self._seconds_per_token / self._crew.threads
         self._metrics.queued.labels(self.engine.name).inc(requests)
         self._metrics.queued_tokens.labels(self.engine.name).inc(tokens)
 
-    def _observe(self, answer: Answer, cost: int) -> None:
-        name, metrics, tokens = self.engine.name, self._metrics, int(answer.outputs.tokens.sum())
-        for phase in ("tokenization", "queue", "inference"):
-            metrics.phases.labels(name, phase).observe(getattr(answer, phase))
-        metrics.batch_texts.labels(name).observe(len(answer.outputs.tokens))
-        metrics.batch_tokens.labels(name).observe(tokens)
-        metrics.tokens.labels(name).inc(tokens)
-        metrics.padded_tokens.labels(name).inc(answer.outputs.padded_tokens or tokens)
-        latest = (answer.tokenization + answer.inference) / cost
-        self._seconds_per_token += 0.2 * (latest - self._seconds_per_token)
+    def _observe(self, run: Run) -> None:
+        name, metrics = self.engine.name, self._metrics
+        metrics.batch_texts.labels(name).observe(len(run.places))
+        metrics.batch_tokens.labels(name).observe(run.tokens)
+        metrics.tokens.labels(name).inc(run.tokens)
+        metrics.padded_tokens.labels(name).inc(run.padded_tokens)
+        self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
+
+    def _learn(self, seconds_per_token: float) -> None:
+        """Thread-seconds; the mean forgets by a tenth."""
+        known = self._seconds_per_token or seconds_per_token
+        self._seconds_per_token = known + 0.1 * (seconds_per_token - known)
+
+
+def _refuse(backlog: float) -> NoReturn:
+    wait = str(max(1, math.ceil(backlog)))
+    raise Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": wait})
+
+
+def _settle(future: "asyncio.Future[Result]", done: Callable[[], Result]) -> None:
+    """Give `future` what `done` returns or raises, unless nobody waits for it."""
+    if future.done():
+        return
+    try:
+        future.set_result(done())
+    except Exception as error:  # noqa: BLE001 - it is raised where the job was asked for
+        future.set_exception(error)
+
+
+def _throw(error: Exception) -> NoReturn:
+    raise error
 
 
 def estimate_tokens(texts: Sequence[Text], max_tokens: int) -> int:

@@ -1,6 +1,6 @@
 """The HTTP application: routes shaped as text-embeddings-inference's and OpenAI's, over any engines.
 
-    app = create_app({"student/int8": runtime}, default="student/int8", limits=Limits())
+    app = create_app({"student/int8": runtime}, "student/int8", ServiceConfig(), threads=2)
 
     POST /predict     label probabilities          POST /v1/embeddings  vectors, as OpenAI wraps them
     POST /embed       vectors                      GET  /v1/models      what gives them
@@ -24,33 +24,42 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from serve.batching.crew import Crew
 from serve.batching.lane import Lane
-from serve.engine import Engine
+from serve.config import ServiceConfig
+from serve.engine import Servable
 from serve.http.boundary import Boundary
-from serve.http.desk import Desk, Endpoint, find_aliases
-from serve.http.replies import Problem
-from serve.http.requests import Limits
+from serve.http.desk import Desk, Endpoint, Roster, find_aliases
+from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
 from serve.http.routes_openai import OpenAIRoutes
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
+from serve.problem import Problem
 
 WARM_UP = ("warm", "warm up " * 32)
 """Two lengths, so that the first request meets a graph that has run and an allocator that has grown."""
 
 
 def create_app(
-    engines: Mapping[str, Engine], default: str, limits: Limits, about: Mapping[str, Any] | None = None
+    engines: Mapping[str, Servable],
+    default: str,
+    config: ServiceConfig,
+    about: Mapping[str, Any] | None = None,
+    *,
+    threads: int = 1,
 ) -> Starlette:
     """The application over `engines` by name, of which `default` answers when a request names none.
 
     A name may also be asked for without its precision: that of the default where it is the default's model, else
-    the first given. `about` joins the answer of `/info`. The models are warmed in the application's lifespan.
+    the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. The models are
+    warmed in the application's lifespan.
     Raises `ServeError` when there is no engine `default`.
     """
-    metrics = Metrics()
-    lanes = {name: Lane(engine, limits.queued_tokens, metrics) for name, engine in engines.items()}
-    desk = Desk(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default, limits=limits)
+    metrics, crew = Metrics(), Crew(threads)
+    lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
+    roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
+    desk = Desk(roster=roster, limits=config.limits)
     tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}))
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
@@ -59,7 +68,7 @@ def create_app(
         routes=routes,
         middleware=[Middleware(Boundary, metrics=metrics, routes=frozenset(route.path for route in routes))],
         exception_handlers={Problem: _tell_problem, HTTPException: _tell_http, ClientDisconnect: _tell_nobody},
-        lifespan=_warm_while_running(ours),
+        lifespan=_warm_while_running(ours, crew),
     )
     app.router.redirect_slashes = False
     return app
@@ -73,18 +82,17 @@ def _by_method(*, get: Endpoint, post: Endpoint) -> Endpoint:
     return endpoint
 
 
-def _warm_while_running(service: AboutRoutes) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
+def _warm_while_running(
+    service: AboutRoutes, crew: Crew
+) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        lanes = service.desk.lanes.values()
-        for lane in lanes:
-            for text in WARM_UP:
-                await lane.run([text])
+        for lane in service.desk.roster.lanes.values():
+            await lane.warm_up(WARM_UP)
         service.ready = True
         yield
         service.ready = False
-        for lane in lanes:
-            lane.close()
+        crew.close()
 
     return lifespan
 
@@ -92,14 +100,15 @@ def _warm_while_running(service: AboutRoutes) -> Callable[[Starlette], contextli
 async def _tell_problem(request: Request, problem: Exception) -> Response:
     if not isinstance(problem, Problem):
         raise problem
-    return problem.reply(request.url.path)
+    return reply_problem(problem, request.url.path)
 
 
 async def _tell_http(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     words = {404: "there is no such route", 405: "this route does not take that method"}
     message = words.get(status, "the request failed")
-    return Problem(status, "Validation", message, getattr(error, "headers", None)).reply(request.url.path)
+    problem = Problem(status, "Validation", message, getattr(error, "headers", None))
+    return reply_problem(problem, request.url.path)
 
 
 async def _tell_nobody(_: Request, __: Exception) -> Response:

@@ -7,8 +7,9 @@ from typing import Any, NoReturn, TypeVar
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from serve.http.replies import Problem
-from serve.http.requests import Choice, Limits
+from serve.http.requests import Choice
+from serve.limits import Limits
+from serve.problem import Problem
 
 SPELLED_OUT = frozenset({"inputs", "input", "texts", "prompt_name", "truncation_direction"})
 """Fields whose fault is told by their description: pydantic would tell what it missed of the first shape it tried."""

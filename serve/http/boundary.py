@@ -6,8 +6,9 @@ import traceback
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.replies import Problem
+from serve.http.replies import reply_problem
 from serve.metrics import Metrics
+from serve.problem import Problem
 
 logger = logging.getLogger("understudy.serve")
 
@@ -39,9 +40,8 @@ class Boundary:
             if status:
                 raise
             logger.error("unexpected %s\n%s", type(error).__name__, frames_of(error))  # noqa: TRY400 - see frames_of
-            await Problem(500, "Backend", "an unexpected fault of the service").reply(scope["path"])(
-                scope, receive, counted
-            )
+            problem = Problem(500, "Backend", "an unexpected fault of the service")
+            await reply_problem(problem, scope["path"])(scope, receive, counted)
         self._count(scope["path"], status, time.perf_counter() - begun)
 
     def _count(self, path: str, status: int, seconds: float) -> None:

@@ -1,7 +1,8 @@
 """Where every request is taken in: its body parsed, its model found, its texts asked of that model's lane."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -10,9 +11,12 @@ from artifact.errors import ServeError
 from serve.batching.lane import Answer, Lane
 from serve.engine import Floats, Text, normalize
 from serve.http.body import RequestType, parse, read_json
-from serve.http.replies import Problem, quote
-from serve.http.requests import Limits
+from serve.http.requests import Choice
+from serve.http.wanted import read_timeout, while_wanted
+from serve.limits import Limits
+from serve.problem import Problem, quote
 
+Watcher = Callable[[Lane, Sequence[Text], Answer], None]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 BY_DEFAULT = "default"
@@ -20,36 +24,58 @@ BY_DEFAULT = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Desk:
-    """The lanes by name, and what requests may ask of them."""
+class Roster:
+    """Who answers, at one moment; never changed, but replaced as a whole."""
 
     lanes: Mapping[str, Lane]
     aliases: Mapping[str, str]
     """Every name a request may use, to that of a lane."""
     default: str
     """Name of a lane."""
+
+
+@dataclass(kw_only=True)
+class Desk:
+    """Who answers now, and what requests may ask."""
+
+    roster: Roster
     limits: Limits
+    watchers: list[Watcher] = field(default_factory=list)
+    """Told of every answer, before it is sent; they may neither raise nor take long."""
 
     def endpoint(self, kind: type[RequestType], answer: Callable[[RequestType, Lane], Awaitable[Response]]) -> Endpoint:
         """`answer` as a route, given the body as `kind` and the lane that the request means."""
 
-        async def receive(request: Request) -> Response:
-            asked = parse(kind, await read_json(request, self.limits))
-            return await answer(asked, self.choose(request, asked.model))
+        async def endpoint(request: Request) -> Response:
+            return await self.receive(request, lambda tree, lane: answer(parse(kind, tree), lane))
 
-        return receive
+        return endpoint
+
+    async def receive(self, request: Request, answer: Callable[[Any, Lane], Awaitable[Response]]) -> Response:
+        """What `answer` makes of the body's JSON and the lane meant, unless the client stops waiting first.
+
+        Refused before the body is read where so much waits already that no model would take it.
+        """
+        seconds = read_timeout(request)
+        next(iter(self.roster.lanes.values())).refuse_when_full()
+        tree = await read_json(request, self.limits)
+        lane = self.choose(request, parse(Choice, tree).model)
+        return await while_wanted(request, answer(tree, lane), seconds)
 
     def choose(self, request: Request, model: str | None) -> Lane:
         """The lane that the body's `model` names, else the header, else the default; `Problem` 404 for none of ours."""
-        name = model or request.headers.get("x-model") or self.default
-        if name not in self.aliases:
-            message = f"there is no model {quote(name)}, there is {', '.join(self.aliases)}"
+        roster = self.roster
+        name = model or request.headers.get("x-model") or roster.default
+        if name not in roster.aliases:
+            message = f"there is no model {quote(name)}, there is {', '.join(roster.aliases)}"
             raise Problem(404, "Validation", message, param="model", code="model_not_found")
-        return self.lanes[self.aliases[name]]
+        return roster.lanes[roster.aliases[name]]
 
     async def ask(self, lane: Lane, texts: Sequence[Text], *, truncate: bool | None = None) -> Answer:
         """The lane's answer; `Problem` 413 when `truncate` is false and a text is too long."""
         answer = await lane.run(texts)
+        for watcher in self.watchers:
+            watcher(lane, texts, answer)
         truncated = answer.outputs.truncated
         if truncate is False and truncated is not None and truncated.any():
             message = f"a text is longer than {lane.engine.max_tokens} tokens and `truncate` is false"

@@ -9,16 +9,17 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from serve import VERSION
-from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Problem, Rank, ShownToken
+from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Rank, ShownToken, tell
 from serve.http.requests import (
     EmbeddingsRequest,
     EmbedRequest,
-    Limits,
     PredictRequest,
     RerankRequest,
     SimilarityRequest,
     TokenizeRequest,
 )
+from serve.limits import Limits
+from serve.problem import Problem
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -207,7 +208,7 @@ def _identify(method: str, path: str) -> str:
 def _faults(path: str, faults: Mapping[str, str]) -> dict[str, Any]:
     """In the shape of the family that `path` belongs to."""
     schema = {"$ref": REFERENCE.format(model="OpenAIFault" if path.startswith(OPENAI) else "Fault")}
-    return {status: _answer(text, schema, EXAMPLES[status].tell(path)) for status, text in sorted(faults.items())}
+    return {status: _answer(text, schema, tell(EXAMPLES[status], path)) for status, text in sorted(faults.items())}
 
 
 def _answer(description: str, schema: Any, example: Any) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from typing import Any, Literal, NotRequired
 from starlette.responses import Response
 from typing_extensions import TypedDict  # Python 3.11's own has no required keys that pydantic could read
 
+from serve.problem import Problem
+
 OPENAI = "/v1/"
 """Below it, faults are shaped as OpenAI's."""
 
@@ -98,50 +100,21 @@ class Models(TypedDict):
     data: list[Model]
 
 
-class Problem(Exception):  # noqa: N818 - it is what the client gets to read, not a fault of ours
-    """A request that is answered with an error: `status`, a message for the client, and TEI's word for its kind.
-
-    `param` is the field at fault, `code` OpenAI's word, where there is one. The message never holds more of the
-    request than a shortened, escaped name.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        error_type: str,
-        message: str,
-        headers: Mapping[str, str] | None = None,
-        *,
-        param: str | None = None,
-        code: str | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.error_type = error_type
-        self.headers = dict(headers or {})
-        self.param = param
-        self.code = code
-
-    def reply(self, path: str) -> Response:
-        """The response that tells it, in the shape of the family that `path` belongs to."""
-        return reply(self.tell(path), self.status, self.headers)
-
-    def tell(self, path: str) -> Fault | OpenAIFault:
-        """The body of that response."""
-        return self._as_openai() if path.startswith(OPENAI) else {"error": str(self), "error_type": self.error_type}
-
-    def _as_openai(self) -> OpenAIFault:
-        kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error"}
-        kind = kinds.get(self.status, "invalid_request_error")
-        return {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
-
-
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """`value` as JSON, in ASCII and without NaN; `ValueError` when it holds one."""
     body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
     return Response(body, status, dict(headers or {}), media_type="application/json")
 
 
-def quote(text: str) -> str:
-    """A name from a request, safe to show and to log: escaped, and cut at 64 characters."""
-    return ascii(text if len(text) <= 64 else text[:61] + "...")
+def reply_problem(problem: Problem, path: str) -> Response:
+    """The response that tells `problem`, in the shape of the family that `path` belongs to."""
+    return reply(tell(problem, path), problem.status, problem.headers)
+
+
+def tell(problem: Problem, path: str) -> Fault | OpenAIFault:
+    """The body of that response."""
+    if not path.startswith(OPENAI):
+        return {"error": str(problem), "error_type": problem.error_type}
+    kinds = {429: "rate_limit_error", 500: "server_error", 503: "server_error", 504: "server_error"}
+    kind = kinds.get(problem.status, "invalid_request_error")
+    return {"error": {"message": str(problem), "type": kind, "param": problem.param, "code": problem.code}}

@@ -9,24 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from artifact.config import Config
 from serve.engine import Text
-from serve.http.replies import Problem
-
-
-class Limits(Config):
-    """What one request, and all that wait together, may ask for."""
-
-    body_bytes: int = Field(default=1_000_000, gt=0)
-    """Longest request body; beyond it 413."""
-    body_seconds: float = Field(default=10, gt=0)
-    """Longest time a body may take to arrive; beyond it 408."""
-    texts: int = Field(default=128, gt=0)
-    """Most texts or pairs of one request; beyond it 413."""
-    characters: int = Field(default=50_000, gt=0)
-    """Longest text, or pair in all; beyond it 413."""
-    queued_tokens: int = Field(default=65_536, gt=0)
-    """Tokens that may wait for one model, estimated; beyond it 429. A model that is idle takes any request."""
+from serve.limits import Limits
+from serve.problem import Problem
 
 
 class Choice(BaseModel):

@@ -14,8 +14,9 @@ from serve import VERSION
 from serve.engine import Engine, kind_of
 from serve.http.desk import Desk
 from serve.http.openapi import describe_api
-from serve.http.replies import Problem, reply
+from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
+from serve.problem import Problem
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
@@ -52,12 +53,12 @@ class AboutRoutes:
     async def info(self, _: Request) -> Response:
         """Of the default in text-embeddings-inference's words, then of all."""
         desk = self.desk
-        default = desk.aliases[desk.default]
-        engines = [lane.engine for lane in desk.lanes.values()]
+        default = desk.roster.aliases[desk.roster.default]
+        engines = [lane.engine for lane in desk.roster.lanes.values()]
         digest = self.about.get("digests", {}).get(default)
         return reply(
             {
-                **describe_default(desk, desk.lanes[default].engine, digest),
+                **describe_default(desk, desk.roster.lanes[default].engine, digest),
                 "default": default,
                 "models": [_describe(engine) for engine in engines],
                 "limits": desk.limits.model_dump(mode="json"),
@@ -91,7 +92,7 @@ def describe_default(desk: Desk, engine: Engine, digest: str | None) -> dict[str
         "model_sha": digest,
         "model_dtype": engine.name.partition("/")[2],
         "model_type": _describe_type(engine),
-        "max_concurrent_requests": max(1, desk.limits.queued_tokens // engine.max_tokens),
+        "max_concurrent_requests": max(1, desk.limits.queue_tokens // engine.max_tokens),
         "max_input_length": engine.max_tokens,
         "max_batch_tokens": engine.batch_tokens,
         "max_batch_requests": None,

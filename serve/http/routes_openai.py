@@ -1,4 +1,4 @@
-"""OpenAI's routes for embeddings, with its wrapping of answers; `serve.http.replies` shapes the faults below `/v1` too."""
+"""OpenAI's routes for embeddings, with its wrapping of answers; `serve.http.replies` shapes faults below `/v1` too."""
 
 import base64
 import time
@@ -48,7 +48,7 @@ class OpenAIRoutes:
 
     async def models(self, _: Request) -> Response:
         """The models that give embeddings, which is what these routes are for."""
-        names = [name for name, lane in self._desk.lanes.items() if lane.engine.embedding_size]
+        names = [name for name, lane in self._desk.roster.lanes.items() if lane.engine.embedding_size]
         data: list[Model] = [
             {"id": name, "object": "model", "created": self._began, "owned_by": "understudy"} for name in names
         ]

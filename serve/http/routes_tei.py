@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from starlette.requests import Request
@@ -12,11 +13,10 @@ from starlette.routing import Route
 
 from serve.batching.lane import Answer, Lane
 from serve.engine import Engine, Floats, kind_of, scores_of
-from serve.http.body import parse, read_json
+from serve.http.body import parse
 from serve.http.desk import Desk, phases_of
-from serve.http.replies import Prediction, Problem, Rank, reply
+from serve.http.replies import Prediction, Rank, reply
 from serve.http.requests import (
-    Choice,
     EmbedRequest,
     PredictRequest,
     RerankRequest,
@@ -25,6 +25,7 @@ from serve.http.requests import (
     TokenizeRequest,
     check_texts,
 )
+from serve.problem import Problem
 
 
 class TeiRoutes:
@@ -46,8 +47,9 @@ class TeiRoutes:
 
     async def root(self, request: Request) -> Response:
         """`/predict`, `/rerank` or `/embed`, whichever suits the model that the request means."""
-        tree = await read_json(request, self._desk.limits)
-        lane = self._desk.choose(request, parse(Choice, tree).model)
+        return await self._desk.receive(request, self._root)
+
+    async def _root(self, tree: Any, lane: Lane) -> Response:
         kind = kind_of(lane.engine)
         if kind == "classifier":
             return await self.predict(parse(PredictRequest, tree), lane)

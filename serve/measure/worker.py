@@ -1,7 +1,7 @@
 """The process of one contestant: opens an engine, then works when told to over a pipe, and blocks in between.
 
-Started by `serve.measure.latency`, never by hand. The environment (threads) is set by the parent, before Python starts. Errors
-are not caught: the parent reads the last one from this process's stderr.
+Started by `serve.measure.latency`, never by hand. The environment (threads) is set by the parent, before Python starts.
+Errors are not caught: the parent reads the last one from this process's stderr.
 """
 
 import contextlib

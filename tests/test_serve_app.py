@@ -38,6 +38,7 @@ class Echo:
     pooling: str = "mean"
     batch_tokens: int = 100
     gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -46,7 +47,8 @@ class Echo:
 
     def compute(self, encodings: Sequence[str], *, wide: bool) -> Computed:  # noqa: ARG002
         if encodings[0] not in WARM_UP:
-            self.gate.wait(5)
+            self.started.set()
+            self.gate.wait(20)
         self.seen += encodings
         if "fail" in encodings:
             raise RuntimeError(f"secret {encodings}")

@@ -7,6 +7,7 @@ Texts are sorted by length and cut into batches of a bounded number of padded to
 to padding and memory does not follow the longest text of a large call.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
+from artifact.digest import hash_json
 from artifact.errors import ArtifactError
 from serve.bundle import ANSWERED, TOKENIZER, Bundle, open_bundle, size_of
 from serve.engine import (
@@ -36,6 +38,7 @@ from serve.engine import (
     outputs_of,
     scores_of,
 )
+from serve.packed import packed
 from serve.padding import cut_batches, pad
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
@@ -83,10 +86,10 @@ class Runtime:
         """The bundle at that path, verified and loaded; the first precision it lists when none is named.
 
         An opened bundle is not verified again. Left out, `name` is the bundle's own, and `threads` every core this
-        process may use. `shared` opens the graph a second time, for runs of one thread each beside one another.
-        Sets `TOKENIZERS_PARALLELISM` for the process, or the tokenizer's own thread pool would come on top of the
-        plan. Raises `ArtifactError` when the bundle is damaged or does not load, `ServeError` when `threads` is
-        more than there are cores.
+        process may use. `shared` is for serving: the graph is opened a second time, for runs of one thread each beside
+        one another, and its weights are those of `serve.packed`. Sets `TOKENIZERS_PARALLELISM` for the process, or the
+        tokenizer's own thread pool would come on top of the plan. Raises `ArtifactError` when the bundle is damaged or
+        does not load, `ServeError` when `threads` is more than there are cores.
         """
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -95,15 +98,18 @@ class Runtime:
             found = f"{opened.directory} is a bundle for {opened.info.task}"
             raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
-        session = open_session(graph, opened.info, plan.intra_op_threads)
-        beside = shared and plan.intra_op_threads > 1
+        with contextlib.ExitStack() as stack:
+            key = hash_json({"bundle": opened.digest, "precision": chosen})[:32]
+            laid_out = stack.enter_context(packed(graph, key)) if shared else graph
+            session = open_session(laid_out, opened.info, plan.intra_op_threads)
+            narrow = open_session(laid_out, opened.info, 1) if shared and plan.intra_op_threads > 1 else None
         return cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
             size_bytes=size_of(graph),
             batch_tokens=batch_tokens,
             session=session,
-            narrow=open_session(graph, opened.info, 1) if beside else None,
+            narrow=narrow,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
         )
 

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artifact.errors import UnderstudyError
 from serve.bundle import open_bundle
-from serve.config import read_service_config
+from serve.config import follow_environment, read_service_config
 from serve.http.app import create_app
 from serve.runtime import Runtime
 from serve.settings import THREADS, WORKERS, Settings, check_settings, read_count, read_settings
@@ -78,7 +78,7 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
     settings = read_settings(environment, root)
     plan = plan_from(environment)
-    config = read_service_config(settings.config)
+    config = follow_environment(read_service_config(settings.config), environment)
     engines = load_engines(settings, plan)
     about = {
         "threads": plan.model_dump(),
@@ -112,7 +112,9 @@ class Understudy:
         """Refuse to start over a damaged bundle, in two lines, before there is a worker that would be restarted."""
         try:
             plan_from(os.environ)
-            check_settings(read_settings(os.environ, ROOT))
+            settings = read_settings(os.environ, ROOT)
+            follow_environment(read_service_config(settings.config), os.environ)
+            check_settings(settings)
         except UnderstudyError as error:
             raise SystemExit(f"error: {error}") from None
 
@@ -127,6 +129,10 @@ class Understudy:
         """Finish what was admitted."""
         self._ready = False
         await self._running.aclose()
+
+    def __is_alive__(self) -> bool:
+        """BentoML's `/livez`: no thread that computes has ended."""
+        return not self.app.state.broken()
 
     def __is_ready__(self) -> bool:
         """BentoML's `/readyz`."""

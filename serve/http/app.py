@@ -57,6 +57,7 @@ def create_app(
     Raises `ServeError` when there is no engine `default`.
     """
     metrics, crew = Metrics(), Crew(threads)
+    metrics.show_plan((about or {}).get("threads", {}))
     lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
@@ -71,6 +72,11 @@ def create_app(
         lifespan=_warm_while_running(ours, crew),
     )
     app.router.redirect_slashes = False
+    app.state.broken = ours.broken
+    if config.telemetry:
+        from serve.http.telemetry import open_provider, trace
+
+        trace(app, open_provider(config.telemetry))
     return app
 
 

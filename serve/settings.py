@@ -4,6 +4,7 @@ UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles
                      (`student/int8=path` loads that precision alone)
 UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
 UNDERSTUDY_CONFIG    file of limits and more: `serve.config`
+UNDERSTUDY_CACHE     folder of this service alone, for what its workers make once and share: `serve.packed`
 UNDERSTUDY_WORKERS   processes, 1 by default
 UNDERSTUDY_THREADS   threads that compute in each; left out, an equal share of the cores
 """
@@ -22,8 +23,11 @@ from serve.config import read_service_config
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
 CONFIG = "UNDERSTUDY_CONFIG"
+CACHE = "UNDERSTUDY_CACHE"
 WORKERS = "UNDERSTUDY_WORKERS"
 THREADS = "UNDERSTUDY_THREADS"
+CHECKED = "UNDERSTUDY_CHECKED"
+"""Set by the command that has just checked the settings, so that BentoML's supervisor does not once more."""
 
 PACKAGED = "bundles"
 """Folder of bundles beside `serve/`, where a Bento carries them."""

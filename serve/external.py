@@ -91,7 +91,8 @@ def _walk(data: mmap.mmap) -> Iterator[str]:
 
 def _read_entry(data: mmap.mmap, span: Span) -> Iterator[str]:
     """The values of a `StringStringEntryProto` that is a location; of a field written twice, all count."""
-    keys, values = [], []
+    keys: list[bytes] = []
+    values: list[bytes] = []
     for number, (begin, end) in _fields(data, span):
         if number in (1, 2):
             (keys if number == 1 else values).append(data[begin:end])

@@ -12,7 +12,7 @@ from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
-from serve.settings import BUNDLES, CONFIG, DEFAULT, THREADS, WORKERS, Settings, check_settings
+from serve.settings import BUNDLES, CONFIG, DEFAULT, HOME, HOSTS, THREADS, WORKERS, Settings, check_settings
 from serve.threads import ThreadPlan, plan_threads
 
 
@@ -29,7 +29,7 @@ def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000,
     say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")
     command = [sys.executable, "-m", "bentoml", "serve", "serve.service:Understudy"]
     with tempfile.TemporaryDirectory(prefix="understudy-") as home:
-        environment = {**os.environ, **environment_of(settings, plan, Path(home))}
+        environment = {**hosts_of(host), **os.environ, **environment_of(settings, plan, Path(home))}
         options = ["--host", host, "--port", str(port)]
         root = Path(__file__).resolve().parent.parent
         return _wait(subprocess.Popen([*command, *options], env=environment, cwd=root))
@@ -51,9 +51,17 @@ def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> d
         WORKERS: str(plan.workers),
         THREADS: str(plan.intra_op_threads),
         "BENTOML_HOME": str(home),
+        HOME: str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def hosts_of(host: str) -> dict[str, str]:
+    """On a loopback address, the names it goes by; on any other, whoever set it up knows them."""
+    address = ipaddress.ip_address(host)
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    return {HOSTS: ",".join(dict.fromkeys([shown, "localhost", "127.0.0.1", "[::1]"]))} if address.is_loopback else {}
 
 
 def check_address(host: str, port: int) -> None:

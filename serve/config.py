@@ -1,17 +1,50 @@
 """How the service behaves beyond which bundles it serves: the file of `understudy serve --config FILE`."""
 
 from pathlib import Path
+from typing import Literal
+
+from pydantic import field_validator
 
 from artifact.config import Config, parse_config, read_yaml
+from artifact.errors import ConfigError
+from serve.keys import ApiKey
 from serve.limits import Limits
+
+Openable = Literal["/", "/docs", "/openapi.json", "/info", "/metrics", "/v1/models"]
+"""Routes that tell of the service and ask no model."""
 
 
 class ServiceConfig(Config):
     """The whole file; every part may be left out."""
 
     limits: Limits = Limits()
+    api_keys: tuple[ApiKey, ...] = ()
+    """Keys that are accepted, as `understudy key` makes them; none: everybody may ask, and nobody may swap."""
+    open_routes: tuple[Openable, ...] = ()
+    """What `GET` answers without a key; `/health` and BentoML's probes always do."""
+    hosts: tuple[str, ...] | None = None
+    """Names under which the service may be called (Host headers, without port); None: any name."""
+    swap_from: Path | None = None
+    """Folder whose bundles `POST /admin/swap` may exchange a model for, seen from this file; None: no swaps."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _each_once(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        for names in ([key.name for key in keys], [key.sha256 for key in keys]):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{', '.join(twice)} stands twice")
+        return keys
 
 
 def read_service_config(path: Path | None) -> ServiceConfig:
     """The file's content, all defaults for None; `ConfigError` that lists every fault, with its place."""
-    return ServiceConfig() if path is None else parse_config(ServiceConfig, read_yaml(path), where=str(path))
+    if path is None:
+        return ServiceConfig()
+    config = parse_config(ServiceConfig, read_yaml(path), where=str(path))
+    if config.swap_from is None:
+        return config
+    folder = (path.parent / config.swap_from).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: swap_from: there is no folder {folder}", "name one, seen from the config's own")
+    return config.model_copy(update={"swap_from": folder})

@@ -50,6 +50,16 @@ class Metrics:
         self.padded_tokens = self._counter("padded_tokens", "Token slots computed; the surplus over tokens is padding.")
         self.queued = self._gauge("queued_requests", "Requests that wait or are being computed.")
         self.queued_tokens = self._gauge("queued_tokens", "Tokens of those, estimated.")
+        self.swaps = Counter(
+            "understudy_swaps", "Swaps asked for or followed.", ("model", "outcome"), registry=self._registry
+        )
+        self.bundle_info = Gauge(
+            "understudy_bundle_info",
+            "Workers that serve the model from the bundle of that digest.",
+            ("model", "digest"),
+            registry=self._registry,
+            multiprocess_mode="livesum",
+        )
 
     def render(self) -> bytes:
         """The text format of Prometheus, of all workers where there are several."""

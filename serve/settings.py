@@ -4,6 +4,8 @@ UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles
                      (`student/int8=path` loads that precision alone)
 UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
 UNDERSTUDY_CONFIG    file of limits and more: `serve.config`
+UNDERSTUDY_HOME      folder where the workers agree on swaps; needed where there are several and the config allows swaps
+UNDERSTUDY_HOSTS     names under which the service may be called, with commas between, beside those of the config
 UNDERSTUDY_WORKERS   processes, 1 by default
 UNDERSTUDY_THREADS   threads that compute in each; left out, an equal share of the cores
 """
@@ -22,6 +24,8 @@ from serve.config import read_service_config
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
 CONFIG = "UNDERSTUDY_CONFIG"
+HOME = "UNDERSTUDY_HOME"
+HOSTS = "UNDERSTUDY_HOSTS"
 WORKERS = "UNDERSTUDY_WORKERS"
 THREADS = "UNDERSTUDY_THREADS"
 

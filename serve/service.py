@@ -17,12 +17,21 @@ import bentoml
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from artifact.errors import ServeError, UnderstudyError
+from artifact.errors import UnderstudyError
 from serve.bundle import open_bundle
-from serve.config import ServiceConfig, read_service_config
+from serve.config import read_service_config
 from serve.http.app import create_app
 from serve.runtime import Runtime
-from serve.settings import HOME, HOSTS, THREADS, WORKERS, Settings, check_settings, read_count, read_settings
+from serve.settings import (
+    THREADS,
+    WORKERS,
+    Settings,
+    check_settings,
+    home_from,
+    read_count,
+    read_settings,
+    with_hosts,
+)
 from serve.threads import ThreadPlan, plan_threads
 
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
@@ -74,25 +83,6 @@ def plan_from(environment: Mapping[str, str]) -> ThreadPlan:
     return plan_threads(read_count(environment, WORKERS) or 1, read_count(environment, THREADS))
 
 
-def home_from(environment: Mapping[str, str], plan: ThreadPlan, config: ServiceConfig) -> Path | None:
-    """Where the workers agree on swaps; `ServeError` when several would swap and have no such place."""
-    home = environment.get(HOME)
-    if not home and plan.workers > 1 and config.swap_from is not None:
-        raise ServeError(
-            f"{plan.workers} workers cannot follow each other's swaps", f"set {HOME} to a folder of theirs"
-        )
-    if not home:
-        return None
-    Path(home).mkdir(parents=True, exist_ok=True)
-    return Path(home)
-
-
-def with_hosts(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
-    """`config`, its hosts joined by those of `environment`."""
-    found = tuple(filter(None, environment.get(HOSTS, "").split(",")))
-    return config.model_copy(update={"hosts": (*(config.hosts or ()), *found)}) if found else config
-
-
 def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
     settings = read_settings(environment, root)
@@ -104,7 +94,7 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
         "versions": {name: importlib.metadata.version(name) for name in ("bentoml", "onnxruntime", "tokenizers")},
     }
     default = settings.default or choose_default(engines)
-    home = home_from(environment, plan, config)
+    home = home_from(environment, plan.workers, config)
     return create_app(engines, default, config, about, threads=plan.intra_op_threads, home=home)
 
 
@@ -131,7 +121,7 @@ class Understudy:
         try:
             settings = read_settings(os.environ, ROOT)
             check_settings(settings)
-            home_from(os.environ, plan_from(os.environ), read_service_config(settings.config))
+            home_from(os.environ, plan_from(os.environ).workers, read_service_config(settings.config))
         except UnderstudyError as error:
             raise SystemExit(f"error: {error}") from None
 

@@ -19,7 +19,7 @@ from pydantic import Field
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
 from serve.bundle import open_bundle
-from serve.config import read_service_config
+from serve.config import ServiceConfig, read_service_config
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
@@ -79,6 +79,23 @@ def check_settings(settings: Settings) -> None:
     if settings.default is not None and settings.default not in names:
         problem = f"there is no model {settings.default!r} to answer by default"
         raise ServeError(problem, f"name one of {', '.join(names)}")
+
+
+def home_from(environment: Mapping[str, str], workers: int, config: ServiceConfig) -> Path | None:
+    """Where the workers agree on swaps; `ServeError` when several would swap and have no such place."""
+    home = environment.get(HOME)
+    if not home and workers > 1 and config.swap_from is not None:
+        raise ServeError(f"{workers} workers cannot follow each other's swaps", f"set {HOME} to a folder of theirs")
+    if not home:
+        return None
+    Path(home).mkdir(parents=True, exist_ok=True)
+    return Path(home)
+
+
+def with_hosts(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
+    """`config`, its hosts joined by those of `environment`."""
+    found = tuple(filter(None, environment.get(HOSTS, "").split(",")))
+    return config.model_copy(update={"hosts": (*(config.hosts or ()), *found)}) if found else config
 
 
 def parse_bundles(text: str) -> dict[str, Path]:

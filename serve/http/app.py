@@ -88,6 +88,7 @@ def create_app(
         lifespan=_warm_while_running(ours, crew, swapper),
     )
     app.router.redirect_slashes = False
+    app.state.swapper = swapper
     return app
 
 

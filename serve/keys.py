@@ -8,6 +8,7 @@ people choose passwords that can be guessed, and would cost each request millise
 
 import hashlib
 import hmac
+import re
 import secrets
 from collections.abc import Sequence
 from typing import Literal
@@ -22,10 +23,14 @@ MARK = "understudy-"
 """What keys begin with, so that scanners for leaked secrets can know one."""
 
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""What a key may be called."""
+
+
 class ApiKey(Config):
     """One key that is accepted."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(pattern=f"^{NAME.pattern}$")
     """Whose it is; shown in the log where the key exchanges a model."""
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     """Of the key, as `understudy key` prints it."""

@@ -77,7 +77,8 @@ class Swapper:
             self._metrics.swaps.labels(model, "failed").inc()
             raise
         self._metrics.swaps.labels(model, "done").inc()
-        logger.info("%s: from %s to %s, asked by %s", model, done["from"], done["to"], by)
+        # A warning, because BentoML shows no less of others' loggers, and an operator will look for it.
+        logger.warning("%s: from %s to %s, asked by %s", model, done["from"], done["to"], by)
         return done
 
     async def follow(self) -> None:

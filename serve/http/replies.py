@@ -85,6 +85,13 @@ class Embeddings(TypedDict):
     usage: Usage
 
 
+Digests = TypedDict("Digests", {"from": str, "to": str})
+"""SHA-256 over the files of each bundle."""
+Swapped = TypedDict("Swapped", {"model": str, "from": str, "to": str, "digests": Digests, "seconds": float})
+"""Which bundle a model was served from, and which it is served from now; `seconds` from the asking to the last answer
+of the one before."""
+
+
 class Model(TypedDict):
     """A model that gives embeddings; `created` is when this service began, in seconds since 1970."""
 

@@ -11,9 +11,6 @@ from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
 from serve.engine import Problem
 
-ANSWERED = ("classification", "ranking", "embedding")
-"""Tasks whose graphs give one row a text, which is what the runtime hands on."""
-
 DESCRIPTION = "understudy.json"
 TOKENIZER = "tokenizer.json"
 
@@ -41,7 +38,7 @@ class BundleInfo(Config):
     """Model, such as `student`."""
     task: Literal["classification", "ranking", "token-classification", "question-answering", "embedding"]
     problem: Problem | None = None
-    """What the columns of a classifier's logits are."""
+    """What the columns of a classifier's logits are; None for any other task."""
     pooling: Pooling = Pooling()
     labels: tuple[str, ...] = ()
     """Columns of the logits."""

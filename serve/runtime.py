@@ -9,7 +9,7 @@ to padding and memory does not follow the longest text of a large call.
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +18,10 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
-from artifact.errors import ArtifactError
-from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
+from serve.bundle import TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
 from serve.engine import (
     DOMAIN,
+    KINDS_BY_TOKEN,
     PER_TOKEN,
     Computed,
     Floats,
@@ -35,9 +35,10 @@ from serve.engine import (
     outputs_of,
     scores_of,
 )
+from serve.passages.passage import Passage
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
-from serve.tokens import mend, show_tokens
+from serve.tokens import copy_untruncated, mend, read_passages, show_tokens
 
 BATCH_TOKENS = 512
 """Padded tokens computed at once by default.
@@ -46,6 +47,10 @@ Small on purpose: what a CPU gains from large batches it has gained by then, whi
 A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
 5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
 """
+
+
+PROBLEMS_BY_TASK: Mapping[str, Problem] = {"token-classification": "token-labels", "question-answering": "answer-span"}
+"""Of tasks whose graphs give a row a token."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -86,13 +91,10 @@ class Runtime:
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        if opened.info.task not in ANSWERED:
-            found = f"{opened.directory} is a bundle for {opened.info.task}"
-            raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
         session = open_session(graph, opened.info, plan.intra_op_threads)
         beside = shared and plan.intra_op_threads > 1
-        return cls(
+        runtime = cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
             size_bytes=size_of(graph),
@@ -101,6 +103,9 @@ class Runtime:
             narrow=open_session(graph, opened.info, 1) if beside else None,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
         )
+        if runtime.problem in KINDS_BY_TOKEN:
+            _ = runtime.whole  # opened now rather than by the first request
+        return runtime
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -110,7 +115,7 @@ class Runtime:
     @property
     def problem(self) -> Problem | None:
         """What the logits are."""
-        return self.bundle.info.problem
+        return self.bundle.info.problem or PROBLEMS_BY_TASK.get(self.bundle.info.task)
 
     @property
     def embedding_size(self) -> int:
@@ -142,7 +147,16 @@ class Runtime:
 
     def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
-        return show_tokens(self.tokenizer, texts, special=special)
+        return show_tokens(self.whole, texts, special=special)
+
+    def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
+        """`texts` as tokens, none cut off, with their characters, and the seconds it took; of a pair, the second's."""
+        return read_passages(self.whole, texts)
+
+    @cached_property
+    def whole(self) -> Tokenizer:
+        """The tokenizer without truncation: a second one, for the setting is shared by all threads that use it."""
+        return copy_untruncated(self.tokenizer)
 
     def tokenize(self, texts: Sequence[Text]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`, a pair at its longer half; a lone surrogate becomes U+FFFD."""

@@ -7,8 +7,10 @@
     POST /rerank      texts by how well they answer
     POST /similarity  cosines                      GET  /info           what answers, and its limits
     POST /tokenize    tokens                       GET  /health         200 once every model is warm
-    POST /            what suits the model         GET  /metrics        for Prometheus
-    GET  /            a page to try it             GET  /docs, /openapi.json   all of it, to read
+    POST /tag         spans of a text              GET  /metrics        for Prometheus
+    POST /answer      where a context answers      GET  /docs, /openapi.json   all of it, to read
+    POST /classify    classes, and who says so     GET  /            a page to try it
+    POST /            what suits the model
 
 Every fault is JSON: `{"error": ..., "error_type": ...}`, and below `/v1` OpenAI's. Texts are never logged.
 """
@@ -33,6 +35,7 @@ from serve.http.desk import Desk, Endpoint, Roster, find_aliases
 from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
 from serve.http.routes_openai import OpenAIRoutes
+from serve.http.routes_ours import OurRoutes
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
 from serve.problem import Problem
@@ -60,10 +63,11 @@ def create_app(
     lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
-    tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
+    own, openai = OurRoutes(desk), OpenAIRoutes(desk)
+    tei = TeiRoutes(desk, own)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}))
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
-    routes = [root, *tei.routes(), *openai.routes(), *ours.routes()]
+    routes = [root, *tei.routes(), *own.routes(), *openai.routes(), *ours.routes()]
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Boundary, metrics=metrics, routes=frozenset(route.path for route in routes))],

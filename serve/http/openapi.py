@@ -9,6 +9,8 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from serve import VERSION
+from serve.http.openapi_ours import OURS
+from serve.http.openapi_ours import Asked as _Asked
 from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Rank, ShownToken, tell
 from serve.http.requests import (
     EmbeddingsRequest,
@@ -18,6 +20,7 @@ from serve.http.requests import (
     SimilarityRequest,
     TokenizeRequest,
 )
+from serve.http.requests_passages import AnswerRequest, TagRequest
 from serve.limits import Limits
 from serve.problem import Problem
 
@@ -58,19 +61,6 @@ EXAMPLES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A route that takes a body."""
-
-    summary: str
-    requests: tuple[type[BaseModel], ...]
-    """Of the shapes a body may have."""
-    reply: Any
-    """Type of the answer."""
-    example: Any
-    """An answer."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Told:
     """A route that takes none."""
 
@@ -100,9 +90,12 @@ RERANK = _Asked(
 )
 ASKED: Mapping[str, _Asked] = {
     "/": _Asked(
-        summary="What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none.",
-        requests=(PredictRequest, RerankRequest, EmbedRequest),
-        reply=PREDICT.reply | EMBED.reply | RERANK.reply,
+        summary=(
+            "What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none, `/tag` and "
+            "`/answer` of one that reads token by token."
+        ),
+        requests=(PredictRequest, RerankRequest, EmbedRequest, TagRequest, AnswerRequest),
+        reply=PREDICT.reply | EMBED.reply | RERANK.reply | OURS["/tag"].reply | OURS["/answer"].reply,
         example=PREDICTED,
     ),
     "/predict": PREDICT,
@@ -120,6 +113,7 @@ ASKED: Mapping[str, _Asked] = {
         reply=list[list[ShownToken]],
         example=[[{"id": 4, "text": "wake", "special": False, "start": 0, "stop": 4}]],
     ),
+    **OURS,
     "/v1/embeddings": _Asked(
         summary="One vector of length one for each text, as OpenAI wraps them.",
         requests=(EmbeddingsRequest,),

@@ -1,5 +1,6 @@
 """A bundle on disk: graphs by precision, a tokenizer, and `understudy.json`, which says what they are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,10 @@ from serve.engine import Problem
 
 DESCRIPTION = "understudy.json"
 TOKENIZER = "tokenizer.json"
+
+
+BY_TOKEN: Mapping[str, Problem] = {"token-classification": "token-labels", "question-answering": "answer-span"}
+"""Tasks whose graphs say something of every token, and what."""
 
 
 class Padding(Config):
@@ -52,6 +57,11 @@ class BundleInfo(Config):
     padding: Padding
     inputs: tuple[str, ...]
     """Names of the graph's inputs."""
+
+    @property
+    def means(self) -> Problem | None:
+        """What the logits are; None where they rank, or where there are none."""
+        return self.problem or BY_TOKEN.get(self.task)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -65,7 +65,7 @@ def create_app(
     desk = Desk(roster=roster, limits=config.limits)
     own, openai = OurRoutes(desk), OpenAIRoutes(desk)
     tei = TeiRoutes(desk, own)
-    ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}))
+    ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
     routes = [root, *tei.routes(), *own.routes(), *openai.routes(), *ours.routes()]
     app = Starlette(

@@ -1,5 +1,7 @@
 """Routes of our own: spans in texts, answers in contexts, and classes with all there is to say of them."""
 
+from functools import partial
+
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -38,13 +40,7 @@ class OurRoutes:
         texts = check_texts(asked.texts, self._desk.limits)
         reading = Reading(engine=engine, texts=texts, overlap=engine.max_tokens // 4, truncate=asked.truncate)
         answer = await lane.run_tokens(reading.tokenize, reading.cost)
-        find = find_spans if asked.aggregation == "spans" else list_tokens
-        found: list[list[TextSpan]] = []
-        logits = reading.deal(answer.outputs.pieces["token_logits"])
-        for passage, windows, arrays in zip(reading.passages, reading.windows, logits, strict=True):
-            spans = find(passage, join(windows, arrays), engine.labels)
-            found.append([_show_span(passage.text, span) for span in spans])
-        return reply(found[0] if isinstance(asked.inputs, str) else found, headers=phases_of(lane, answer))
+        return await lane.work_out(partial(_tell_tags, asked, reading, lane, answer), reading.cost)
 
     async def answer(self, asked: AnswerRequest, lane: Lane) -> Response:
         """Where each context answers its question: one answer, a list of the best `top_k`, or such for each of a list.
@@ -57,15 +53,7 @@ class OurRoutes:
         overlap = max(engine.max_tokens // 4, asked.max_answer_tokens - 1)
         reading = Reading(engine=engine, texts=asked.pairs, overlap=overlap)
         answer = await lane.run_tokens(reading.tokenize, reading.cost)
-        begins, finishes = (reading.deal(answer.outputs.pieces[name]) for name in ("start_logits", "end_logits"))
-        found: list[list[FoundAnswer]] = []
-        for passage, windows, starts, ends in zip(reading.passages, reading.windows, begins, finishes, strict=True):
-            best, nothing = find_answers(
-                passage, windows, starts, ends, count=asked.top_k, most_tokens=asked.max_answer_tokens
-            )
-            found.append([_show_answer(passage.text, each, nothing) for each in best])
-        shown = [each[0] for each in found] if asked.top_k == 1 else found
-        return reply(shown if isinstance(asked.inputs, list) else shown[0], headers=phases_of(lane, answer))
+        return await lane.work_out(partial(_tell_answers, asked, reading, lane, answer), reading.cost)
 
     async def classify(self, asked: ClassifyRequest, lane: Lane) -> Response:
         """The best label, the best `top_k` with scores, and how far that may be trusted: for one text, or each."""
@@ -101,6 +89,28 @@ def describe_classes(
 def _check_kind(engine: Engine, kind: Kind, lacking: str) -> None:
     if kind_of(engine) != kind:
         raise Problem(422, "Validation", f"{engine.name} {lacking}", param="model")
+
+
+def _tell_tags(asked: TagRequest, reading: Reading, lane: Lane, answer: Answer) -> Response:
+    find = find_spans if asked.aggregation == "spans" else list_tokens
+    logits = reading.deal(answer.outputs.pieces["token_logits"])
+    found: list[list[TextSpan]] = []
+    for passage, windows, arrays in zip(reading.passages, reading.windows, logits, strict=True):
+        spans = find(passage, join(windows, arrays), lane.engine.labels)
+        found.append([_show_span(passage.text, span) for span in spans])
+    return reply(found[0] if isinstance(asked.inputs, str) else found, headers=phases_of(lane, answer))
+
+
+def _tell_answers(asked: AnswerRequest, reading: Reading, lane: Lane, answer: Answer) -> Response:
+    begins, finishes = (reading.deal(answer.outputs.pieces[name]) for name in ("start_logits", "end_logits"))
+    found: list[list[FoundAnswer]] = []
+    for passage, windows, starts, ends in zip(reading.passages, reading.windows, begins, finishes, strict=True):
+        best, nothing = find_answers(
+            passage, windows, starts, ends, count=asked.top_k, most_tokens=asked.max_answer_tokens
+        )
+        found.append([_show_answer(passage.text, each, nothing) for each in best])
+    shown = [each[0] for each in found] if asked.top_k == 1 else found
+    return reply(shown if isinstance(asked.inputs, list) else shown[0], headers=phases_of(lane, answer))
 
 
 def _show_span(text: str, span: Span) -> TextSpan:

@@ -98,8 +98,9 @@ def _rank(passage: Passage, sums: Sums, count: int) -> Iterator[tuple[float, int
     while True:
         for number in _best(flat, looked):
             first, extra = divmod(int(number), sums.shape[1])
-            place = _characters_of(passage, first, first + extra)
-            if place is not None and place not in seen:
+            tokens = passage.characters(first, first + extra + 1)
+            place = tokens and whole(passage.text, *tokens)
+            if place and place not in seen:
                 seen.add(place)
                 yield float(flat[number]), *place
                 if len(seen) == count:
@@ -117,12 +118,3 @@ def _best(flat: Sums, count: int) -> NDArray[np.intp]:
     least = np.partition(flat, flat.size - count)[flat.size - count]
     places = np.flatnonzero((flat >= least) & (flat > -np.inf))
     return places[np.argsort(-flat[places], kind="stable")]
-
-
-def _characters_of(passage: Passage, first: int, last: int) -> tuple[int, int] | None:
-    """None for tokens without any character."""
-    tokens = [token for token in range(first, last + 1) if passage.starts[token] < passage.stops[token]]
-    if not tokens:
-        return None
-    start = min(passage.starts[token] for token in tokens)
-    return whole(passage.text, start, max(passage.stops[token] for token in tokens))

@@ -28,6 +28,16 @@ class Passage:
         """Tokens that every window holds beside its part of the body."""
         return len(self.ids) - len(self.body)
 
+    def characters(self, first: int, end: int) -> tuple[int, int] | None:
+        """What tokens `first` up to `end` of the body stand for, from its first character to one past its last.
+
+        None for tokens without any.
+        """
+        found = [token for token in range(first, end) if self.starts[token] < self.stops[token]]
+        if not found:
+            return None
+        return min(self.starts[token] for token in found), max(self.stops[token] for token in found)
+
     def head(self, tokens: int) -> "Passage":
         """As if the text had ended after so many tokens of its body; with all that stands around them."""
         stop = self.body.start + min(tokens, len(self.body))

@@ -7,6 +7,7 @@ speech, is a span of its own for each word.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -63,11 +64,10 @@ def find_spans(passage: Passage, logits: Floats, labels: Sequence[str]) -> list[
 def list_tokens(passage: Passage, logits: Floats, labels: Sequence[str]) -> list[Span]:
     """Every token of the body with its own label, as the model names it, `O` included."""
     scores = softmax(logits)
-    best = scores.argmax(axis=-1).tolist()
-    rows = zip(best, passage.starts, passage.stops, strict=True)
-    return [
-        Span(labels[column], float(scores[row, column]), start, stop) for row, (column, start, stop) in enumerate(rows)
-    ]
+    columns = scores.argmax(axis=-1)
+    sure = np.take_along_axis(scores, columns[:, None], axis=-1)[:, 0].tolist()
+    rows = zip(columns.tolist(), sure, passage.starts, passage.stops, strict=True)
+    return [Span(labels[column], score, start, stop) for column, score, start, stop in rows]
 
 
 def read_label(label: str) -> _Tag | None:
@@ -84,18 +84,12 @@ def _label_words(passage: Passage, logits: Floats, labels: Sequence[str]) -> Ite
     """Each word with the label of its first token; a word without any character is none."""
     if not passage.words:
         return
-    words = np.asarray(passage.words)
-    firsts = np.flatnonzero(np.diff(words, prepend=-1))
+    firsts = np.flatnonzero(np.diff(passage.words, prepend=-1))
     scores = softmax(logits[firsts])
-    best = scores.argmax(axis=-1).tolist()
-    for number, (first, end) in enumerate(zip(firsts, [*firsts[1:], len(words)], strict=True)):
-        tokens = [token for token in range(first, end) if passage.starts[token] < passage.stops[token]]
-        if not tokens:
-            continue
-        start, stop = whole(
-            passage.text,
-            min(passage.starts[token] for token in tokens),
-            max(passage.stops[token] for token in tokens),
-        )
-        column = best[number]
-        yield Span(labels[column], float(scores[number, column]), start, stop)
+    columns = scores.argmax(axis=-1)
+    sure = np.take_along_axis(scores, columns[:, None], axis=-1)[:, 0]
+    bounds = pairwise([*firsts.tolist(), len(passage.words)])
+    for (first, end), column, score in zip(bounds, columns.tolist(), sure.tolist(), strict=True):
+        place = passage.characters(first, end)
+        if place is not None:
+            yield Span(labels[column], score, *whole(passage.text, *place))

@@ -50,7 +50,8 @@ const panelOf = async (page, id) => {
 const cardsOf = (panel) => panel.locator("article").evaluateAll((cards) => cards.map((card) => ({
   name: card.querySelector("h2").firstChild.textContent,
   verdict: card.querySelector(".verdict")?.textContent,
-  scores: [...card.querySelectorAll(".scores li")].map((row) => [...row.querySelectorAll(":scope > span")].map((cell) => cell.textContent)),
+  scores: [...card.querySelectorAll(".scores li")].map((row) => [...row.querySelectorAll(":scope > span")]
+    .map((cell) => cell.textContent)),
   notes: [...card.querySelectorAll(".note")].map((note) => note.textContent),
   marked: [...card.querySelectorAll(".marked mark")].map((mark) => mark.textContent),
   phases: [...card.querySelectorAll(".phases dt")].map((name) => name.textContent),
@@ -67,7 +68,7 @@ const judge = async (page) => {
     await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
     await page.evaluate(`${AXE}; undefined`);
     const { violations } = await page.evaluate(() => window.axe.run(document));
-    found.push(...violations.map(({ id, nodes }) => `${colorScheme} ${id}: ${nodes.map(({ html }) => html).join(" ")}`));
+    found.push(...violations.map(({ id, nodes }) => `${colorScheme} ${id}: ${nodes.map(({ html }) => html)}`));
   }
   return found;
 };
@@ -80,10 +81,10 @@ const picture = async (page, name, colorScheme = "light") => {
   await page.screenshot({ path: `${pictures}/${name}.png`, fullPage: true });
 };
 
-const fulfil = (page, path, answer, { status = 200, headers = {} } = {}) => page.route(`${address}/${path}`, (route) => {
-  const value = typeof answer === "function" ? answer(route.request()) : answer;
-  const [code, body] = Array.isArray(value) && value.length === 2 && Number.isInteger(value[0]) ? value : [status, value];
-  return route.fulfill({ status: code, headers, contentType: "application/json", body: JSON.stringify(body) });
+// Answers `path` in the service's place: `answer` gives the body for a request, and the status unless it is 200.
+const fulfil = (page, path, answer, headers = {}) => page.route(`${address}/${path}`, (route) => {
+  const { status = 200, body } = answer(route.request());
+  return route.fulfill({ status, headers, contentType: "application/json", body: JSON.stringify(body) });
 });
 
 const TIMES = { "x-tokenization-time": "0.12", "x-queue-time": "0.03", "x-inference-time": "1.5" };
@@ -92,8 +93,9 @@ const TIMES = { "x-tokenization-time": "0.12", "x-queue-time": "0.03", "x-infere
 const standIn = async (page) => {
   const model = (id, kind) => ({ id, kind, labels: [], embedding_size: 0, max_tokens: 128 });
   const models = [
-    model("teacher/float32", "classifier"), model("student/int8", "classifier"), model("cascade", "classifier"),
-    model("names/int8", "tagger"), model("squad/int8", "reader"),
+    ...["teacher/float32", "student/int8", "cascade"].map((id) => model(id, "classifier")),
+    model("names/int8", "tagger"),
+    model("squad/int8", "reader"),
   ];
   const info = { default: "student/int8", limits: { texts: 128 }, models };
   const entry = (request, [text]) => {
@@ -107,11 +109,16 @@ const standIn = async (page) => {
       out_of_domain: { score: outside ? 41.5 : 3.25, flag: outside },
     };
   };
-  const options = { headers: TIMES };
-  await fulfil(page, "info", info);
-  await fulfil(page, "classify", (request) => request.postDataJSON().inputs.map((each) => entry(request, each)), options);
-  await fulfil(page, "tag", [{ label: "PER", score: 0.98, start: 3, end: 6, text: "Ada" }, { label: "LOC", score: 0.8, start: 10, end: 16, text: "London" }], options);
-  await fulfil(page, "answer", { answer: "1833", score: 0.9, start: 5, end: 9, no_answer_score: 0.02 }, options);
+  const spans = [
+    { label: "PER", score: 0.98, start: 3, end: 6, text: "Ada" },
+    { label: "LOC", score: 0.8, start: 10, end: 16, text: "London" },
+  ];
+  const found = { answer: "1833", score: 0.9, start: 5, end: 9, no_answer_score: 0.02 };
+  const classified = (request) => ({ body: request.postDataJSON().inputs.map((each) => entry(request, each)) });
+  await fulfil(page, "info", () => ({ body: info }));
+  await fulfil(page, "classify", classified, TIMES);
+  await fulfil(page, "tag", () => ({ body: spans }), TIMES);
+  await fulfil(page, "answer", () => ({ body: found }), TIMES);
 };
 
 const SCENARIOS = {
@@ -140,10 +147,12 @@ const SCENARIOS = {
     await ask(panel);
     const [download] = await Promise.all([page.waitForEvent("download"), panel.getByRole("link").click()]);
     const csv = await readFile(await download.path(), "utf8");
-    const found = { answers: await tableOf(panel, "Answers"), models: await tableOf(panel, "Models"), csv, axe: await judge(page) };
+    const [answers, models] = [await tableOf(panel, "Answers"), await tableOf(panel, "Models")];
+    const axe = await judge(page);
     const only = panel.getByText("that differ");
     if (await only.count()) await only.click();
-    return { ...found, shown: await panel.getByRole("region", { name: "Answers" }).locator("tbody tr:visible").count() };
+    const shown = await panel.getByRole("region", { name: "Answers" }).locator("tbody tr:visible").count();
+    return { answers, models, csv, axe, shown };
   },
 
   async vectors(browser) {
@@ -206,7 +215,8 @@ const SCENARIOS = {
     const one = await panelOf(page, "classify");
     await one.getByLabel("Text", { exact: true }).fill("unsure of this zebra");
     await ask(one);
-    const found = { labels: await cardsOf(one), status: await one.locator(".status").textContent(), axe: await judge(page) };
+    const found = { labels: await cardsOf(one), axe: await judge(page) };
+    found.status = await one.locator(".status").textContent();
     await picture(page, "kinds", "dark");
     const tag = await panelOf(page, "tag");
     await tag.getByLabel("Text").fill("😀: Ada in London");
@@ -225,9 +235,11 @@ const SCENARIOS = {
   async key(browser) {
     const page = await openPage(browser);
     await standIn(page);
-    const guarded = (inner) => (request) => (request.headers().authorization === "Bearer s3cret" ? inner : [401, { error: "send a key: <b>Authorization</b>", error_type: "Unauthorized" }]);
+    const refusal401 = { error: "send a key: <b>Authorization</b>", error_type: "Unauthorized" };
     const models = [{ id: "student/int8", kind: "classifier", labels: [], embedding_size: 0 }];
-    await fulfil(page, "info", guarded({ default: "student/int8", limits: { texts: 128 }, models }));
+    const info = { default: "student/int8", limits: { texts: 128 }, models };
+    const guarded = (request) => request.headers().authorization === "Bearer s3cret";
+    await fulfil(page, "info", (request) => (guarded(request) ? { body: info } : { status: 401, body: refusal401 }));
     await page.goto(`${address}/`);
     await page.getByLabel("API key").fill("wrong");
     await page.keyboard.press("Enter");
@@ -237,14 +249,18 @@ const SCENARIOS = {
     await page.getByLabel("API key").fill("s3cret");
     await page.keyboard.press("Enter");
     await page.getByRole("tab").first().waitFor();
-    return { refusal, axe, tabs: await page.getByRole("tab").count(), field: await page.getByLabel("API key").isVisible() };
+    const tabs = await page.getByRole("tab").count();
+    return { refusal, axe, tabs, field: await page.getByLabel("API key").isVisible() };
   },
 
   async docs(browser) {
     const page = await openPage(browser);
     await page.goto(`${address}/docs`);
     await page.locator("details").first().waitFor();
-    const routes = await page.locator("summary").evaluateAll((rows) => rows.map((row) => `${row.querySelector(".method").textContent} ${row.querySelector("code").textContent}`));
+    const routes = await page.locator("summary").evaluateAll((rows) => rows.map((row) => {
+      const [method, path] = [".method", "code"].map((part) => row.querySelector(part).textContent);
+      return `${method} ${path}`;
+    }));
     for (const summary of await page.locator("summary").all()) await summary.click();
     const axe = await judge(page);
     await picture(page, "docs");
@@ -257,7 +273,9 @@ const SCENARIOS = {
   },
 };
 
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"], timeout: 60_000 });
+// Root in a container has no sandbox to give, and /dev/shm may be small there.
+const args = ["--no-sandbox", "--disable-dev-shm-usage"];
+const browser = await chromium.launch({ executablePath, args, timeout: 60_000 });
 try {
   console.log(JSON.stringify({ ...await SCENARIOS[scenario](browser), seen }));
 } finally {

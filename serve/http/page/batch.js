@@ -46,7 +46,8 @@ const makeHead = (text, scope) => {
 };
 
 const makeTable = (name, head, rows) => {
-  const table = make("table", "", make("caption", "", name), make("thead", "", make("tr", "", ...head.map((text) => makeHead(text, "col")))), make("tbody", "", ...rows));
+  const top = make("thead", "", make("tr", "", ...head.map((text) => makeHead(text, "col"))));
+  const table = make("table", "", make("caption", "", name), top, make("tbody", "", ...rows));
   const frame = make("div", "frame", table);
   frame.tabIndex = 0;  // so that the arrow keys move it where it is wider than the screen
   frame.setAttribute("role", "region");

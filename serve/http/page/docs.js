@@ -45,7 +45,8 @@ const sayNeed = (name, field, object, isBody) => {
 const showFields = (object, isBody) => {
   const isRequired = ([name]) => Number((object.required || []).includes(name));
   const list = make("dl", "fields");
-  for (const [name, field] of Object.entries(object.properties).sort((one, other) => isRequired(other) - isRequired(one))) {
+  const fields = Object.entries(object.properties).sort((one, other) => isRequired(other) - isRequired(one));
+  for (const [name, field] of fields) {
     const kind = make("dd", "kind", `${showType(field)}${sayNeed(name, field, object, isBody)}`);
     const row = make("div", "", make("dt", "", make("code", "", name)), kind);
     if (field.description) row.append(makeWords("dd", "words", field.description));
@@ -58,9 +59,13 @@ const showContent = (inside, title, content, schemas) => {
   const isBody = title === "Body";
   for (const [mediaType, { schema, example, examples }] of Object.entries(content || {})) {
     inside.append(make("h3", "", title), make("p", "", `${mediaType}: ${showType(schema)}`));
-    for (const [name, object] of objectsOf(schema, schemas)) inside.append(make("h4", "", name), showFields(object, isBody));
+    for (const [name, object] of objectsOf(schema, schemas)) {
+      inside.append(make("h4", "", name), showFields(object, isBody));
+    }
     const shown = examples ? Object.values(examples).map((each) => each.value) : [example];
-    for (const each of shown.filter((value) => value !== undefined)) inside.append(make("pre", "", JSON.stringify(each, null, 1)));
+    for (const each of shown.filter((value) => value !== undefined)) {
+      inside.append(make("pre", "", JSON.stringify(each, null, 1)));
+    }
   }
 };
 
@@ -95,7 +100,9 @@ const showCommand = (inside, text) => {
 const showHeaders = (inside, title, headers) => {
   if (!headers.length) return;
   const list = make("dl");
-  for (const [name, text] of headers) list.append(make("dt", "", make("code", "", name)), makeWords("dd", "", text || ""));
+  for (const [name, { description }] of headers) {
+    list.append(make("dt", "", make("code", "", name)), makeWords("dd", "", description || ""));
+  }
   inside.append(make("h3", "", title), list);
 };
 
@@ -112,13 +119,13 @@ const showRoute = (path, method, route, schemas) => {
   if (route.security) inside.append(make("p", "", "Needs a key, as Authorization: Bearer."));
   showCommand(inside, writeCurl(path, method, route));
   if (route.requestBody) showContent(inside, "Body", route.requestBody.content, schemas);
-  showHeaders(inside, "Headers it reads", (route.parameters || []).map(({ name, description }) => [name, description]));
+  showHeaders(inside, "Headers it reads", (route.parameters || []).map((each) => [each.name, each]));
   const done = route.responses["200"];
   showContent(inside, "Answer", done?.content, schemas);
-  showHeaders(inside, "Headers of the answer", Object.entries(done?.headers || {}).map(([name, { description }]) => [name, description]));
+  showHeaders(inside, "Headers of the answer", Object.entries(done?.headers || {}));
   showFaults(inside, route.responses);
-  const head = make("summary", "", make("span", "method", method.toUpperCase()), make("code", "", path), makeWords("span", "soft", route.summary));
-  const card = make("details", "", head, inside);
+  const name = [make("span", "method", method.toUpperCase()), make("code", "", path)];
+  const card = make("details", "", make("summary", "", ...name, makeWords("span", "soft", route.summary)), inside);
   card.id = `${method}-${path.replace(/[^a-z0-9]+/gi, "-").replace(/^-|-$/g, "") || "root"}`;
   return card;
 };
@@ -131,11 +138,12 @@ const FAMILIES = [
 ];
 
 const showAll = ({ paths, components }) => {
-  const routes = Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).map(([method, route]) => ({ path, method, route })));
   const families = new Map(FAMILIES.map(([title]) => [title, make("section", "", make("h2", "", title))]));
-  for (const { path, method, route } of routes) {
-    const [title] = FAMILIES.find(([, suits]) => suits(path, method));
-    families.get(title).append(showRoute(path, method, route, components.schemas));
+  for (const [path, methods] of Object.entries(paths)) {
+    for (const [method, route] of Object.entries(methods)) {
+      const [title] = FAMILIES.find(([, suits]) => suits(path, method));
+      families.get(title).append(showRoute(path, method, route, components.schemas));
+    }
   }
   at("routes").replaceChildren(...[...families.values()].filter((family) => family.children.length > 1));
 };
@@ -144,7 +152,9 @@ const find = () => {
   const words = at("find").value.trim().toLowerCase();
   const cards = [...document.querySelectorAll("details")];
   for (const card of cards) card.hidden = !card.textContent.toLowerCase().includes(words);
-  for (const family of document.querySelectorAll("section")) family.hidden = !family.querySelector("details:not([hidden])");
+  for (const family of document.querySelectorAll("section")) {
+    family.hidden = !family.querySelector("details:not([hidden])");
+  }
   at("found").textContent = words ? `${cards.filter((card) => !card.hidden).length} of ${cards.length} routes` : "";
 };
 

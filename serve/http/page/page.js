@@ -89,7 +89,8 @@ const ask = async (name) => {
   button.disabled = true;
   showTrouble();
   try {
-    tell(name === "batch" ? await askBatch(panel, fields, ids, tell, controller.signal) : await askEach(name, panel, fields, ids, tell));
+    if (name === "batch") tell(await askBatch(panel, fields, ids, tell, controller.signal));
+    else tell(await askEach(name, panel, fields, ids, tell));
   } finally {
     button.disabled = false;
     stop.hidden = true;
@@ -148,8 +149,8 @@ const begin = async () => {
   const wanted = location.hash.slice(1);
   if (names.length) open(names.includes(wanted) ? wanted : names[0], names);
   else showTrouble(new Error("No model of this service answers anything this page can ask."));
-  const count = info.models.length;
-  at("about").textContent = `${count} model${count === 1 ? "" : "s"}, asked the same; ${info.default} answers when none is named.`;
+  const count = `${info.models.length} model${info.models.length === 1 ? "" : "s"}`;
+  at("about").textContent = `${count}, asked the same; ${info.default} answers when none is named.`;
 };
 
 for (const name of Object.keys(MODES)) {

@@ -39,7 +39,8 @@ const makeDeputyNote = ({ answered_by: deputy, confidence, escalated }) => {
 const showCosine = (card, cosine) => {
   const track = makeBar(Math.abs(cosine) / 2);
   track.classList.add(cosine < 0 ? "left" : "right");
-  card.append(make("p", "verdict number", cosine.toFixed(4)), track, make("p", "ends soft", make("span", "", "−1"), make("span", "", "0"), make("span", "", "1")));
+  const ends = ["−1", "0", "1"].map((end) => make("span", "", end));
+  card.append(make("p", "verdict number", cosine.toFixed(4)), track, make("p", "ends soft", ...ends));
 };
 
 // Candidates in the model's order. Cosines and numbers of a regression may lie outside nothing to one.
@@ -114,8 +115,9 @@ const showPhases = (card, phases) => {
     bar.append(part);
     numbers.append(make("div", "", make("dt", phase, phase), make("dd", "number", milliseconds(phases[phase]))));
   }
-  numbers.append(make("div", "sum", make("dt", "", "in the service"), make("dd", "number", milliseconds(phases.inside))));
-  numbers.append(make("div", "", make("dt", "", "round trip from here"), make("dd", "number", milliseconds(phases.roundTrip))));
+  for (const [name, value] of [["in the service", phases.inside], ["round trip from here", phases.roundTrip]]) {
+    numbers.append(make("div", "", make("dt", "", name), make("dd", "number", milliseconds(value))));
+  }
   card.append(make("div", "times", make("div", "track", bar), numbers));
 };
 

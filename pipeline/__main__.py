@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.errors import UnderstudyError
+from serve.__main__ import add_options, serve_from
 
 STAGES = {
     "distill": "train the models of a recipe",
@@ -109,12 +110,8 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     serve = commands.add_parser("serve", help="serve bundles on this machine")
-    serve.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundle directory, or name=directory")
-    serve.add_argument("--default", metavar="MODEL/PRECISION", help="what answers when a request names no model")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=3000, help="(default: %(default)s)")
-    serve.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
-    serve.set_defaults(action=_serve)
+    add_options(serve)
+    serve.set_defaults(action=serve_from)
     commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
         action=_doctor
     )
@@ -152,14 +149,6 @@ def _verify(options: argparse.Namespace) -> int:
 
     sys.stdout.write("\n".join(verify(options.directory)) + "\n")
     return 0
-
-
-def _serve(options: argparse.Namespace) -> int:
-    from serve.__main__ import name_bundles
-    from serve.command import serve_command
-
-    bundles = name_bundles(options.bundles)
-    return serve_command(bundles, options.default, options.host, options.port, options.workers)
 
 
 def _doctor(_options: argparse.Namespace) -> int:

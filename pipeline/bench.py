@@ -34,6 +34,7 @@ from serve.measure.latency import Contestant, Measured, child_environment, measu
 from serve.measure.load import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
 from serve.measure.plan import Keep, Round, Workload
 from serve.measure.server import Server, Service, free_port, running
+from serve.settings import Settings
 from serve.threads import available_cores, plan_threads
 
 VERSION = 1
@@ -154,13 +155,13 @@ def services(config: BenchRequest, root: Path, home: Path) -> list[tuple[list[st
 
 def _bundle_service(rows: list[str], config: BenchRequest, root: Path, home: Path) -> Service:
     bundles = {row: root / "bundles" / row.partition("/")[0] for row in rows}
-    environment = environment_of(bundles, rows[0], plan_threads(1, config.threads), home)
+    environment = environment_of(Settings(bundles=bundles, default=rows[0]), plan_threads(1, config.threads), home)
     return _service("bundles", "serve.service:Understudy", config.threads, environment)
 
 
 def _pytorch_service(row: str, config: BenchRequest, root: Path, home: Path) -> Service:
     model = root / "models" / row.partition("/")[0]
-    environment = environment_of({}, None, plan_threads(1, config.threads), home)
+    environment = environment_of(None, plan_threads(1, config.threads), home)
     environment |= {MODEL: str(model.resolve())}
     return _service(row, "pipeline.pytorch_service:PyTorch", config.threads, environment)
 

@@ -1,4 +1,4 @@
-"""`python -m serve BUNDLE... [--default student/int8] [--host 127.0.0.1] [--port 3000] [--workers 1]`."""
+"""`python -m serve BUNDLE... [--default student/int8] [--config FILE] [--host ADDRESS] [--port 3000] [--workers 1]`."""
 
 import argparse
 import sys
@@ -10,15 +10,32 @@ from artifact.errors import ServeError, UnderstudyError
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse, serve, and tell errors in two lines; the exit status."""
-    options = _parser().parse_args(arguments)
+    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve bundles over HTTP.")
+    add_options(parser)
     try:
-        from serve.command import serve_command
-
-        bundles = name_bundles(options.bundles)
-        return serve_command(bundles, options.default, options.host, options.port, options.workers)
+        return serve_from(parser.parse_args(arguments))
     except UnderstudyError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201 - the rim
         return 2
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What `serve_from` reads."""
+    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundle directory, or name=directory")
+    parser.add_argument("--default", metavar="MODEL/PRECISION", help="what answers when a request names no model")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML file of limits and all else (docs/serve.md)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes (default: %(default)s)")
+
+
+def serve_from(options: argparse.Namespace) -> int:
+    """Serve what the options name until a signal ends it; the exit status. Raises `UnderstudyError`."""
+    from serve.command import serve_command
+    from serve.settings import Settings
+
+    settings = Settings(bundles=name_bundles(options.bundles), default=options.default, config=options.config)
+    return serve_command(settings, options.host, options.port, options.workers)
 
 
 def name_bundles(arguments: Sequence[str]) -> dict[str, Path]:
@@ -34,16 +51,6 @@ def name_bundles(arguments: Sequence[str]) -> dict[str, Path]:
             raise ServeError(f"two bundles are called {key!r}", "tell them apart: name=path")
         bundles[key] = directory
     return bundles
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m serve", description="Serve bundles over HTTP.")
-    parser.add_argument("bundles", nargs="+", metavar="BUNDLE", help="a bundle directory, or name=directory")
-    parser.add_argument("--default", help="model that answers when a request names none, such as student/int8")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=3000, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    return parser
 
 
 if __name__ == "__main__":

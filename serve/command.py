@@ -7,44 +7,51 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
-from serve.settings import BUNDLES, DEFAULT, THREADS, WORKERS, Settings, check_settings
+from serve.packed import CACHE
+from serve.settings import BUNDLES, CONFIG, DEFAULT, THREADS, WORKERS, Settings, check_settings
 from serve.threads import ThreadPlan, plan_threads
 
 
-def serve_command(
-    bundles: Mapping[str, Path], default: str | None, host: str = "127.0.0.1", port: int = 3000, workers: int = 1
-) -> int:
-    """Serve `bundles`, by model name, until a signal ends it; the exit status, 0 after SIGTERM or SIGINT.
+def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000, workers: int = 1) -> int:
+    """Serve what `settings` name until a signal ends it; the exit status, 0 after SIGTERM or SIGINT.
 
     Raises `UnderstudyError` before anything starts: a damaged bundle, a default that none of them has, more
     workers than cores, a port that is taken.
     """
     plan = plan_threads(workers)
-    check_settings(Settings(bundles=dict(bundles), default=default))
+    check_settings(settings)
     check_address(host, port)
     say(f"threads: {plan}")
-    say(f"serving {', '.join(bundles)} on http://{host}:{port}")
+    say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")
     command = [sys.executable, "-m", "bentoml", "serve", "serve.service:Understudy"]
     with tempfile.TemporaryDirectory(prefix="understudy-") as home:
-        environment = {**os.environ, **environment_of(bundles, default, plan, Path(home))}
+        environment = {**os.environ, **environment_of(settings, plan, Path(home))}
         options = ["--host", host, "--port", str(port)]
         root = Path(__file__).resolve().parent.parent
         return _wait(subprocess.Popen([*command, *options], env=environment, cwd=root))
 
 
-def environment_of(bundles: Mapping[str, Path], default: str | None, plan: ThreadPlan, home: Path) -> dict[str, str]:
+def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> dict[str, str]:
     """What the service reads; `home` keeps BentoML's files, among them the metrics of the workers, to one run."""
+    asked = (
+        {
+            BUNDLES: os.pathsep.join(f"{name}={path.resolve()}" for name, path in settings.bundles.items()),
+            DEFAULT: settings.default or "",
+            CONFIG: str(settings.config.resolve()) if settings.config else "",
+        }
+        if settings
+        else {}
+    )
     return {
-        BUNDLES: os.pathsep.join(f"{name}={path.resolve()}" for name, path in bundles.items()),
-        DEFAULT: default or "",
+        **asked,
         WORKERS: str(plan.workers),
         THREADS: str(plan.intra_op_threads),
+        CACHE: str(home / "packed"),
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",

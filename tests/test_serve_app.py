@@ -38,15 +38,17 @@ class Echo:
     pooling: str = "mean"
     batch_tokens: int = 100
     gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        lengths = np.array([len(text) for text in texts], dtype=np.int64)
+        lengths = np.array([max(1, len(text)) for text in texts], dtype=np.int64)
         return Tokens(encodings=texts, lengths=lengths, truncated=np.zeros(len(texts), dtype=bool), seconds=0.0)
 
     def compute(self, encodings: Sequence[str], *, wide: bool) -> Computed:  # noqa: ARG002
         if encodings[0] not in WARM_UP:
-            self.gate.wait(5)
+            self.started.set()
+            self.gate.wait(20)
         self.seen += encodings
         if "fail" in encodings:
             raise RuntimeError(f"secret {encodings}")
@@ -337,19 +339,19 @@ def test_answers_never_cross(engines):
 
 
 def test_full_queue_answers_at_once():
-    """Oracle: the bound. Ten requests of 12 tokens each into 50: four are held, six hear 429 before any is computed."""
+    """Oracle: the bound. Ten requests of 3 tokens each into 14: four are held, six hear 429 before any is computed."""
     echo = Echo()
-    app = create_app({"echo/float32": echo}, "echo", ServiceConfig(limits=Limits(queue_tokens=50)))
+    app = create_app({"echo/float32": echo}, "echo", ServiceConfig(limits=Limits(queue_tokens=14)))
 
     async def release(client):
         metrics = (await client.get("/metrics")).text
         assert 'understudy_queued_requests{model="echo/float32"} 4.0' in metrics
-        assert f'understudy_queued_tokens{{model="echo/float32"}} {4 * 12}.0' in metrics
+        assert f'understudy_queued_tokens{{model="echo/float32"}} {4 * 3}.0' in metrics
         assert "held" not in echo.seen
         echo.gate.set()
 
-    assert estimate_tokens(["x" * 30], 100) == 12
-    answers = ask_together(answers=ask_together(app, [{"inputs": "x" * 30}] * 10, release))
+    assert estimate_tokens(["xxx"], 100) == 3
+    answers = ask_together(app, [{"inputs": "xxx"}] * 10, release)
     assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 6
     for answer in answers[4:]:
         assert int(answer.headers["retry-after"]) >= 1

@@ -219,8 +219,8 @@ def test_info_in_the_words_of_tei(client, engines):
     info = client.get("/info").json()
     assert (info["model_id"], info["model_sha"], info["model_dtype"]) == ("embedder/float32", "sha256:1", "float32")
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
-    assert (info["max_input_length"], info["max_client_batch_size"]) == (MAX_TOKENS, CONFIG.texts)
-    assert info["max_concurrent_requests"] == CONFIG.limits.queued_tokens // MAX_TOKENS
+    assert (info["max_input_length"], info["max_client_batch_size"]) == (MAX_TOKENS, CONFIG.limits.texts)
+    assert info["max_concurrent_requests"] == CONFIG.limits.queue_tokens // MAX_TOKENS
     assert info["version"] == VERSION == tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
     for name, kind, labels in (("student", "classifier", LABELS), ("ranker", "reranker", ("LABEL_0",))):
         with open_client(create_app(engines, name, CONFIG), warm=False) as other:

@@ -20,6 +20,8 @@ class Crew:
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+        self.broken = False
+        """Whether a thread ended by a fault of ours: the worker is then not healthy, and is to be replaced."""
         self._changed = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._posts: list[Post] = []
@@ -73,6 +75,13 @@ class Crew:
             thread.join()
 
     def _work(self) -> None:
+        try:
+            self._work_until_closed()
+        except BaseException:
+            self.broken = True
+            raise
+
+    def _work_until_closed(self) -> None:
         while True:
             with self._changed:
                 while (task := self._choose()) is None:

@@ -61,7 +61,7 @@ def create_app(
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
     tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
-    ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}))
+    ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
     routes = [root, *tei.routes(), *openai.routes(), *ours.routes()]
     app = Starlette(

@@ -30,6 +30,7 @@ FAULTS = {
     "413": "The body, the number of texts or a text is too large.",
     "415": "The body is not declared to be JSON.",
     "422": "The JSON is not of the shape asked for, holds no text, or asks for what the model does not give.",
+    "504": "Not answered within the seconds of the X-Request-Timeout header.",
     "429": "Too much waits already; Retry-After says for how many seconds to stay away.",
 }
 """Of a route that takes a body."""
@@ -39,6 +40,12 @@ PHASES = {
     "x-tokenization-time": "Milliseconds spent on cutting texts into tokens.",
     "x-queue-time": "Milliseconds spent waiting for a turn.",
     "x-inference-time": "Milliseconds spent in the model.",
+}
+TIMEOUT_PARAMETER = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+    "description": "Seconds that the client waits: what is not answered by then is not computed any more.",
 }
 EXAMPLES = {
     str(problem.status): problem
@@ -53,6 +60,7 @@ EXAMPLES = {
         Problem(429, "Overloaded", "the model is overloaded, try again later"),
         Problem(500, "Backend", "an unexpected fault of the service"),
         Problem(503, "Unhealthy", "the models are not warm yet"),
+        Problem(504, "Timeout", "not answered within the 0.5 s of the X-Request-Timeout header"),
     )
 }
 
@@ -182,7 +190,7 @@ def _describe_asked(path: str, asked: _Asked, schemas: Mapping[str, Any]) -> dic
     return {
         "summary": asked.summary,
         "operationId": _identify("post", path),
-        "parameters": [header],
+        "parameters": [header, TIMEOUT_PARAMETER],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema, "examples": _examples_of(asked.requests)}},

@@ -1,6 +1,6 @@
 """What the service says of itself: to people at `/` and `/docs`, to clients at `/info`, to probes and scrapers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,8 @@ class AboutRoutes:
     metrics: Metrics
     about: Mapping[str, Any]
     """Joins the answer of `/info`."""
+    broken: Callable[[], bool] = lambda: False
+    """Whether nothing more can be computed."""
     ready: bool = False
     """Whether every model is warm."""
 
@@ -67,6 +69,8 @@ class AboutRoutes:
         """200 once every model is warm."""
         if not self.ready:
             raise Problem(503, "Unhealthy", "the models are not warm yet")
+        if self.broken():
+            raise Problem(503, "Unhealthy", "a thread that computes has ended, this worker has to be replaced")
         return reply({"status": "ready"})
 
     async def metrics_page(self, _: Request) -> Response:

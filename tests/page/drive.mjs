@@ -253,6 +253,18 @@ const SCENARIOS = {
     return { refusal, axe, tabs, field: await page.getByLabel("API key").isVisible() };
   },
 
+  // The picture in docs/images, of a service of real models; asked twice, since the first answer pays for the connection.
+  async portrait(browser) {
+    const page = await openPage(browser, { viewport: { width: 1120, height: 700 } });
+    await page.goto(`${address}/`);
+    const panel = await panelOf(page, "classify");
+    await ask(panel);
+    await ask(panel);
+    await page.evaluate(() => document.activeElement.blur());
+    await picture(page, "page");
+    return { cards: await cardsOf(panel) };
+  },
+
   async docs(browser) {
     const page = await openPage(browser);
     await page.goto(`${address}/docs`);

@@ -61,7 +61,7 @@ const showTotals = (columns) => {
   const head = ["model", "ms a text", "texts a second", "out of domain"];
   const agreement = columns.map(({ model }) => `agrees with ${model}`);
   const rows = columns.map((column) => {
-    const judged = column.rows.filter((row) => row.out_of_domain);
+    const judged = column.rows.filter((row) => (row.out_of_domain?.flag ?? null) !== null);
     const outside = judged.filter((row) => row.out_of_domain.flag).length;
     const numbers = [
       (column.inside / texts).toFixed(3),
@@ -83,7 +83,7 @@ const showRows = (texts, columns) => {
     const cells = columns.map(({ rows: answers }) => {
       const { label, score, out_of_domain: domain } = answers[place];
       const word = make("span", "", label, make("span", "soft number", ` ${showScore(score)}`));
-      if (domain && domain.flag) word.append(make("span", "out", " ⚠ out of domain"));
+      if (domain?.flag) word.append(make("span", "out", " ⚠ out of domain"));
       return makeCell(word, "");
     });
     if (many) cells.push(makeCell(same ? "agree" : "differ", same ? "same" : "differ"));
@@ -107,7 +107,7 @@ const writeCsv = (texts, columns) => {
     text,
     ...columns.flatMap(({ rows: answers }) => {
       const { label, score, answered_by: deputy, out_of_domain: domain } = answers[place];
-      return [label, score, deputy || "", domain ? String(domain.flag) : ""];
+      return [label, score, deputy || "", String(domain?.flag ?? "")];
     }),
     String(isUnanimous(columns, place)),
   ]);

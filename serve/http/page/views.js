@@ -24,8 +24,10 @@ const showLabels = (card, answer) => {
   if (notes.children.length) card.append(notes);
 };
 
+// Without a threshold there is a distance and no verdict.
 const makeDomainNote = ({ score, flag }) => {
-  const note = make("li", flag ? "note out" : "note", flag ? "⚠ out of domain" : "in domain");
+  const words = { true: "⚠ out of domain", false: "in domain" }[flag] ?? "distance from the domain";
+  const note = make("li", flag ? "note out" : "note", words);
   if (Number.isFinite(score)) note.append(make("span", "number", ` ${Number(score.toPrecision(3))}`));
   return note;
 };

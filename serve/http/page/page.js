@@ -52,7 +52,8 @@ const askEach = async (name, panel, fields, ids, tell) => {
       card.append(makeFault(error));
     }
   }
-  return summarize(said) || `Answered by ${ids.length} model${ids.length === 1 ? "" : "s"}.`;
+  const missing = output.querySelectorAll(".fault").length;
+  return summarize(said) || `${ids.length - missing} of ${ids.length} model${ids.length === 1 ? "" : "s"} answered.`;
 };
 
 const askBatch = async (panel, fields, ids, tell, signal) => {

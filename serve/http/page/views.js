@@ -40,7 +40,7 @@ const makeDeputyNote = ({ answered_by: deputy, confidence, escalated }) => {
 // A cosine: from the middle, left where it is below nothing.
 const showCosine = (card, cosine) => {
   const track = makeBar(Math.abs(cosine) / 2);
-  track.classList.add(cosine < 0 ? "left" : "right");
+  track.firstChild.style.marginInlineStart = `${50 * (1 + Math.min(0, cosine))}%`;
   const ends = ["−1", "0", "1"].map((end) => make("span", "", end));
   card.append(make("p", "verdict number", cosine.toFixed(4)), track, make("p", "ends soft", ...ends));
 };

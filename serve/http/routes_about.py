@@ -2,27 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from serve import VERSION
 from serve.engine import Engine, kind_of
 from serve.http.desk import Desk
 from serve.http.openapi import describe_api
+from serve.http.pages import show_page
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
 from serve.runtime import Runtime
-
-PAGE_POLICY = (
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
 
 
 @dataclass(kw_only=True)
@@ -50,11 +44,11 @@ class AboutRoutes:
 
     async def page(self, _: Request) -> Response:
         """A page to try the models on."""
-        return _show("page.html")
+        return show_page("page.html")
 
     async def docs(self, _: Request) -> Response:
         """The description of the routes, for people."""
-        return _show("docs.html")
+        return show_page("docs.html")
 
     async def info(self, _: Request) -> Response:
         """Of the default in text-embeddings-inference's words, then of all."""
@@ -138,12 +132,3 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
     }
-
-
-def _show(name: str) -> Response:
-    return HTMLResponse(_read_page(name), headers={"content-security-policy": PAGE_POLICY})
-
-
-@cache
-def _read_page(name: str) -> str:
-    return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")

@@ -112,6 +112,21 @@ def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     serve = commands.add_parser("serve", help="serve bundles on this machine")
     add_options(serve)
     serve.set_defaults(action=serve_from)
+    calibrate = commands.add_parser("calibrate", help="how sure a student must be to answer alone in a cascade")
+    calibrate.add_argument("student", type=Path, metavar="STUDENT", help="its bundle directory")
+    calibrate.add_argument("teacher", type=Path, metavar="TEACHER", help="its bundle directory")
+    calibrate.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE", help="held-out texts: .jsonl, .jsonl.gz"
+    )
+    calibrate.add_argument(
+        "--level", type=float, default=0.99, help="agreement of the cascade with the teacher (default: %(default)s)"
+    )
+    calibrate.add_argument("--student-precision", metavar="NAME", help="default: int8 where the student has it")
+    calibrate.add_argument("--teacher-precision", metavar="NAME", help="default: the first it has")
+    calibrate.add_argument(
+        "--out", type=Path, default=Path("calibration.json"), metavar="FILE", help="(default: %(default)s)"
+    )
+    calibrate.set_defaults(action=_calibrate)
     commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
         action=_doctor
     )
@@ -148,6 +163,24 @@ def _verify(options: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
     sys.stdout.write("\n".join(verify(options.directory)) + "\n")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import json
+
+    from serve.trust.command import calibrate_files
+
+    found = calibrate_files(
+        options.student,
+        options.teacher,
+        options.texts,
+        options.out,
+        level=options.level,
+        student_precision=options.student_precision,
+        teacher_precision=options.teacher_precision,
+    )
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
 

@@ -37,6 +37,11 @@ class Metrics:
         self.queued = self._gauge("queued_requests", "Requests that wait or are being computed.")
         self.queued_tokens = self._gauge("queued_tokens", "Tokens of those, estimated.")
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where others may add theirs."""
+        return self._registry
+
     def render(self) -> bytes:
         """The text format of Prometheus, of all workers where there are several."""
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:

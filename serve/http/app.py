@@ -25,7 +25,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve.batching.crew import Crew
-from serve.batching.lane import Lane
+from serve.batching.lane import ModelLane
 from serve.config import ServiceConfig
 from serve.engine import Servable
 from serve.http.boundary import Boundary
@@ -36,6 +36,9 @@ from serve.http.routes_openai import OpenAIRoutes
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
 from serve.problem import Problem
+from serve.trust.cascades import add_cascades
+from serve.trust.metrics import TrustMetrics
+from serve.trust.watchers import watchers_of
 
 WARM_UP = ("warm", "warm up " * 32)
 """Two lengths, so that the first request meets a graph that has run and an allocator that has grown."""
@@ -54,12 +57,15 @@ def create_app(
     A name may also be asked for without its precision: that of the default where it is the default's model, else
     the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. The models are
     warmed in the application's lifespan.
-    Raises `ServeError` when there is no engine `default`.
+    Raises `ServeError` when there is no engine `default`, or when a cascade or the shadow does not fit the engines.
     """
     metrics, crew = Metrics(), Crew(threads)
-    lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
+    trusted = TrustMetrics(metrics.registry)
+    models = {name: ModelLane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
+    lanes = add_cascades(models, config, trusted)
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
+    desk.watchers.extend(watchers_of(desk, config, trusted))
     tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])

@@ -131,7 +131,7 @@ def test_what_a_cascade_is_to_the_other_routes(engines, threshold):
 
 
 def test_a_teacher_without_room(engines):
-    """Oracle: 429 as its lane tells it, whose queue is full; with `degrade` the student's own answer, which is counted."""
+    """Oracle: 429 as its lane tells it, whose queue is full; with `degrade` the student's answer, which is counted."""
 
     async def ask(*, degrade: bool) -> Answer:
         crew, metrics = Crew(1), Metrics()
@@ -307,7 +307,7 @@ def busy_shadow(engines, share: float) -> Iterator[tuple[Shadow, dict[str, Model
         yield (
             Shadow(config, lambda: lanes, trusted),
             lanes,
-            lambda: trusted.shadow_dropped.labels(STUDENT, TEACHER, "busy")._value.get(),
+            trusted.shadow_dropped.labels(STUDENT, TEACHER, "busy")._value.get,
         )
     finally:
         crew.close()

@@ -12,6 +12,7 @@ from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
+from serve.packed import CACHE
 from serve.settings import BUNDLES, CONFIG, DEFAULT, THREADS, WORKERS, Settings, check_settings
 from serve.threads import ThreadPlan, plan_threads
 
@@ -50,6 +51,7 @@ def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> d
         **asked,
         WORKERS: str(plan.workers),
         THREADS: str(plan.intra_op_threads),
+        CACHE: str(home / "packed"),
         "BENTOML_HOME": str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",

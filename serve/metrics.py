@@ -14,7 +14,21 @@ from prometheus_client.multiprocess import MultiProcessCollector
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+PHASES = ("tokenization", "queue", "inference")
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+
+
+class Meters:
+    """One model's own counters, looked up once: a lookup by label costs as much as counting."""
+
+    def __init__(self, metrics: "Metrics", model: str) -> None:
+        self.phases = {phase: metrics.phases.labels(model, phase) for phase in PHASES}
+        self.batch_texts = metrics.batch_texts.labels(model)
+        self.batch_tokens = metrics.batch_tokens.labels(model)
+        self.tokens = metrics.tokens.labels(model)
+        self.padded_tokens = metrics.padded_tokens.labels(model)
+        self.queued = metrics.queued.labels(model)
+        self.queued_tokens = metrics.queued_tokens.labels(model)
 
 
 class Metrics:

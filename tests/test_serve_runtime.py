@@ -19,7 +19,8 @@ from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import Request, seal
 from serve.bundle import Bundle, BundleInfo, open_bundle
 from serve.engine import Engine, normalize, scores_of, softmax
-from serve.runtime import Runtime, cut_batches
+from serve.padding import cut_batches
+from serve.runtime import Runtime
 from serve.threads import available_cores
 
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "\udfff x \ud83d", "\U0001f600", "\u202e\ufeff", "x" * 5000, "rain " * 99]
@@ -117,6 +118,16 @@ def test_batched_equals_one_by_one(bundle, texts, batch_tokens):
         np.testing.assert_allclose(together.logits[row], alone.logits[0], atol=1e-5)
         np.testing.assert_allclose(together.embeddings[row], alone.embeddings[0], atol=1e-5)
         assert together.tokens[row] == alone.tokens[0]
+
+
+def test_runs_beside_each_other_answer_alike(bundle):
+    """Oracle: identity. With a second session for runs on one thread each, every row is what the text alone gives."""
+    runtime = Runtime.open(bundle, threads=min(2, available_cores()), shared=True)
+    texts = [" ".join(["rain wake jazz"] * number) for number in range(12)]
+    together = runtime.run(texts)
+    for row, text in enumerate(texts):
+        np.testing.assert_allclose(together.logits[row], runtime.run([text]).logits[0], atol=1e-5)
+    assert runtime.run([]).logits.shape == (0, len(LABELS))
 
 
 @given(lengths=st.lists(st.integers(1, 500), max_size=60), batch_tokens=st.integers(1, 2000))

@@ -13,7 +13,7 @@ from serve.batching.errand import Post, Run
 from serve.batching.ticket import Ticket
 from serve.engine import Servable, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
-from serve.metrics import Metrics
+from serve.metrics import Meters, Metrics
 from serve.problem import Problem
 
 __all__ = ["Answer", "Lane", "ModelLane", "estimate_tokens"]
@@ -35,7 +35,7 @@ class ModelLane:
         """Of requests that wait or are being computed, estimated."""
         self._crew = crew
         self._limits = limits
-        self._metrics = metrics
+        self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
         self._post = Post(engine, self._hand_over)
         self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
@@ -152,8 +152,8 @@ class ModelLane:
             queue=max(0.0, begun - ticket.arrived - ticket.tokens.seconds),
             inference=ticket.ended - begun,
         )
-        for phase in ("tokenization", "queue", "inference"):
-            self._metrics.phases.labels(self.engine.name, phase).observe(getattr(answer, phase))
+        for phase, meter in self._meters.phases.items():
+            meter.observe(getattr(answer, phase))
         return answer
 
     def _admit(self, cost: int) -> None:
@@ -166,15 +166,16 @@ class ModelLane:
         self.queued_tokens += tokens
         (self._empty.clear if self.queued_tokens else self._empty.set)()
         self._post.backlog_seconds = self.queued_tokens * self._seconds_per_token / self._crew.threads
-        self._metrics.queued.labels(self.engine.name).inc(requests)
-        self._metrics.queued_tokens.labels(self.engine.name).inc(tokens)
+        if requests:
+            self._meters.queued.inc(requests)
+        self._meters.queued_tokens.inc(tokens)
 
     def _observe(self, run: Run) -> None:
-        name, metrics = self.engine.name, self._metrics
-        metrics.batch_texts.labels(name).observe(len(run.places))
-        metrics.batch_tokens.labels(name).observe(run.tokens)
-        metrics.tokens.labels(name).inc(run.tokens)
-        metrics.padded_tokens.labels(name).inc(run.padded_tokens)
+        meters = self._meters
+        meters.batch_texts.observe(len(run.places))
+        meters.batch_tokens.observe(run.tokens)
+        meters.tokens.inc(run.tokens)
+        meters.padded_tokens.inc(run.padded_tokens)
         self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
 
     def _learn(self, seconds_per_token: float) -> None:

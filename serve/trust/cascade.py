@@ -123,7 +123,12 @@ class Cascade:
         self._engine = engine
         self._student = student
         self._teacher = teacher
-        self._metrics = metrics
+        # Looked up once: a lookup by label costs as much as counting.
+        self._texts = {
+            lane.engine.name: metrics.cascade_texts.labels(engine.name, lane.engine.name) for lane in (student, teacher)
+        }
+        self._escalations = metrics.escalations.labels(engine.name)
+        self._degraded = metrics.degraded.labels(engine.name)
         self._degrade = degrade
         self._running = 0
         self._empty = asyncio.Event()
@@ -148,7 +153,7 @@ class Cascade:
             if not self._running:
                 self._empty.set()
         for name, count in Counter(answer.answered_by).items():
-            self._metrics.cascade_texts.labels(self.engine.name, name).inc(count)
+            self._texts[name].inc(count)
         return answer
 
     async def run_tokens(self, tokenize: Callable[[], Tokens], cost: int) -> Answer:  # noqa: ARG002 - for other lanes
@@ -191,11 +196,11 @@ class Cascade:
         )
 
     async def _escalate(self, texts: Sequence[Text]) -> Answer | None:
-        self._metrics.escalations.labels(self.engine.name).inc()
+        self._escalations.inc()
         try:
             return await self._teacher.run(texts)
         except Refusal as problem:
             if not self._degrade or problem.status != 429:
                 raise
-            self._metrics.degraded.labels(self.engine.name).inc(len(texts))
+            self._degraded.inc(len(texts))
             return None

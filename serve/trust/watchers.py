@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from prometheus_client import Gauge
 
 from serve.batching.lane import Answer, Lane
 from serve.config import ServiceConfig
@@ -32,7 +33,8 @@ class DomainWatch:
     def __init__(self, metrics: TrustMetrics, window: int = WINDOW) -> None:
         self._metrics = metrics
         self._window = window
-        self._shares: dict[str, Share] = {}
+        self._known: dict[str, tuple[Share, Gauge]] = {}
+        """By model; the gauge is looked up once, since that costs as much as setting it."""
 
     def __call__(self, lane: Lane, _: Sequence[Text], answer: Answer) -> None:
         """Count one answer, if its model measures distances and has a threshold for them."""
@@ -40,7 +42,10 @@ class DomainWatch:
         distances = answer.outputs.domain
         if threshold is None or distances is None:
             return
-        share = self._shares.setdefault(lane.engine.name, Share(self._window))
+        name = lane.engine.name
+        if name not in self._known:
+            self._known[name] = Share(self._window), self._metrics.out_of_domain.labels(name)
+        share, gauge = self._known[name]
         share.add((np.asarray(distances) > threshold).ravel().tolist())
         if len(share):
-            self._metrics.out_of_domain.labels(lane.engine.name).set(share.count / len(share))
+            gauge.set(share.count / len(share))

@@ -120,6 +120,7 @@ def test_what_a_cascade_is_to_the_other_routes(engines, threshold):
         assert info["default"] == "cascade"
         about = {model["id"]: model for model in info["models"]}["cascade"]
         assert (about["kind"], about["labels"], about["embedding_size"]) == ("classifier", list(LABELS), 0)
+        assert about["cascade"] == {"student": STUDENT, "teacher": TEACHER, "threshold": threshold}
         assert client.post("/predict", {"inputs": "rain"}).headers["x-model"] == "cascade"
         assert client.post("/embed", {"inputs": "rain"}).status_code == 422
         assert client.post("/rerank", {"query": "rain", "texts": ["jazz"]}).status_code == 422

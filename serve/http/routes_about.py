@@ -17,6 +17,7 @@ from serve.http.openapi import describe_api
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
+from serve.trust.cascade import CascadeEngine
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
 
@@ -127,6 +128,7 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "labels_count": len(labels),
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
+        **({"cascade": engine.describe()} if isinstance(engine, CascadeEngine) else {}),
     }
 
 

@@ -67,6 +67,10 @@ class CascadeEngine:
         found: float | None = getattr(self.student, "domain_threshold", None)
         return found
 
+    def describe(self) -> dict[str, str | float]:
+        """What it is made of, for `/info`."""
+        return {"student": self.student.name, "teacher": self.teacher.name, "threshold": self.threshold}
+
     def run(self, texts: Sequence[Text]) -> Outputs:
         """The answers, and where they are from is not said: for measurements."""
         first = self.student.run(texts)

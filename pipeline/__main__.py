@@ -122,6 +122,21 @@ def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     swap.add_argument("bundle", metavar="BUNDLE", help="a folder below its `swap_from`; or previous, or original")
     swap.add_argument("--key-env", default="UNDERSTUDY_KEY", metavar="NAME", help="variable that holds an admin's key")
     swap.set_defaults(action=_swap)
+    calibrate = commands.add_parser("calibrate", help="how sure a student must be to answer alone in a cascade")
+    calibrate.add_argument("student", type=Path, metavar="STUDENT", help="its bundle directory")
+    calibrate.add_argument("teacher", type=Path, metavar="TEACHER", help="its bundle directory")
+    calibrate.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE", help="held-out texts: .jsonl, .jsonl.gz"
+    )
+    calibrate.add_argument(
+        "--level", type=float, default=0.99, help="agreement of the cascade with the teacher (default: %(default)s)"
+    )
+    calibrate.add_argument("--student-precision", metavar="NAME", help="default: int8 where the student has it")
+    calibrate.add_argument("--teacher-precision", metavar="NAME", help="default: the first it has")
+    calibrate.add_argument(
+        "--out", type=Path, default=Path("calibration.json"), metavar="FILE", help="(default: %(default)s)"
+    )
+    calibrate.set_defaults(action=_calibrate)
     commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
         action=_doctor
     )
@@ -162,16 +177,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    from artifact.errors import ConfigError
-    from serve.keys import NAME, make_key
+    from serve.keys import show_key
 
-    if not NAME.fullmatch(options.name):
-        raise ConfigError(f"{options.name!r} is no name for a key", "use letters, digits, dots, dashes; 64 at most")
-    key, entry = make_key(options.name, options.role)
-    sys.stderr.write("# shown once; for the file of `understudy serve --config`:\napi_keys:\n")
-    sys.stderr.write(f"  - {{name: {entry.name}, role: {entry.role}, sha256: {entry.sha256}}}\n")
-    sys.stdout.write(f"{key}\n")
-    return 0
+    return show_key(options.name, options.role)
 
 
 def _swap(options: argparse.Namespace) -> int:
@@ -181,6 +189,24 @@ def _swap(options: argparse.Namespace) -> int:
 
     told = ask_swap(options.url, options.model, options.bundle, options.key_env)
     sys.stdout.write(json.dumps(told) + "\n")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import json
+
+    from serve.trust.command import calibrate_files
+
+    found = calibrate_files(
+        options.student,
+        options.teacher,
+        options.texts,
+        options.out,
+        level=options.level,
+        student_precision=options.student_precision,
+        teacher_precision=options.teacher_precision,
+    )
+    sys.stdout.write(json.dumps(found) + "\n")
     return 0
 
 

@@ -74,6 +74,11 @@ class Metrics:
         for kind, count in plan.items():
             self._threads.labels(kind.removesuffix("_threads")).set(count)
 
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where others may add theirs."""
+        return self._registry
+
     def render(self) -> bytes:
         """The text format of Prometheus, of all workers where there are several."""
         if SHARED not in os.environ:

@@ -120,6 +120,11 @@ class Runtime:
         return self.bundle.info.labels
 
     @property
+    def digest(self) -> str:
+        """Of the whole bundle."""
+        return self.bundle.digest
+
+    @property
     def problem(self) -> Problem | None:
         """What the logits are."""
         return self.bundle.info.means

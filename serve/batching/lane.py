@@ -1,21 +1,23 @@
-"""One model as requests see it: texts in, an answer out, refused at once where too much waits already."""
+"""A model as requests see it: texts in, an answer out, refused at once where too much waits already."""
 
 import asyncio
 import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, TypeVar
 
+from serve.batching.answer import Answer, Lane
 from serve.batching.crew import Crew
 from serve.batching.errand import Post, Run
 from serve.batching.ticket import Ticket
-from serve.engine import Outputs, Servable, Text, Token, Tokens, outputs_of
+from serve.engine import Servable, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
 from serve.metrics import Meters, Metrics
 from serve.problem import Problem
+
+__all__ = ["Answer", "Lane", "ModelLane", "estimate_tokens"]
 
 BYTES_PER_TOKEN = 3
 """English has four to five UTF-8 bytes a token, Chinese three: a guess on the safe side of both."""
@@ -25,17 +27,7 @@ INLINE_TOKENS = 512
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came out of a lane, and how long each phase took, in seconds."""
-
-    outputs: Outputs
-    tokenization: float
-    queue: float
-    inference: float
-
-
-class Lane:
+class ModelLane:
     """Calls to one engine; its counters are touched by the event loop alone."""
 
     def __init__(self, engine: Servable, crew: Crew, limits: Limits, metrics: Metrics) -> None:

@@ -21,6 +21,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 BY_DEFAULT = "default"
 """Another name of the default, for clients that must name some model."""
+HEADER_TEXTS = 16
+"""Most texts that a header says something of each; clients and proxies take only so long a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,4 +127,13 @@ def phases_of(lane: Lane, answer: Answer) -> dict[str, str]:
         "x-tokenization-time": f"{answer.tokenization * 1e3:.3f}",
         "x-queue-time": f"{answer.queue * 1e3:.3f}",
         "x-inference-time": f"{answer.inference * 1e3:.3f}",
+        **_trust_of(answer),
     }
+
+
+def _trust_of(answer: Answer) -> dict[str, str]:
+    """Of a cascade: which model answered each text, and how sure that one is."""
+    if answer.answered_by is None or answer.confidence is None or len(answer.answered_by) > HEADER_TEXTS:
+        return {}
+    confidence = ",".join(f"{share:.6f}" for share in answer.confidence)
+    return {"x-answered-by": ",".join(answer.answered_by), "x-confidence": confidence}

@@ -17,6 +17,7 @@ from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
 from serve.runtime import Runtime
+from serve.trust.cascade import CascadeEngine
 
 
 @dataclass(kw_only=True)
@@ -131,4 +132,5 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "labels_count": len(labels),
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
+        **({"cascade": engine.describe()} if isinstance(engine, CascadeEngine) else {}),
     }

@@ -16,6 +16,7 @@ from serve.passages.answers import Found, find_answers
 from serve.passages.reading import Reading, join
 from serve.passages.spans import Span, find_spans, list_tokens
 from serve.problem import Problem
+from serve.trust.cascade import CascadeEngine
 
 
 class OurRoutes:
@@ -69,18 +70,21 @@ def describe_classes(
 ) -> list[Classification]:
     """Each text's classes as `/classify` tells them, `engine` having been asked and having answered."""
     ranked = rank_labels(labels, read_scores(answer, engine, raw=raw))
-    sure = read_scores(answer, engine, raw=False).max(axis=-1).tolist()
+    own = read_scores(answer, engine, raw=False).max(axis=-1).tolist()
+    sure = own if answer.confidence is None else answer.confidence.tolist()
+    answered_by = answer.answered_by or (engine.name,) * len(ranked)
     distances = answer.outputs.domain
+    answered_first = engine.student.name if isinstance(engine, CascadeEngine) else engine.name
     return [
         {
             "model": engine.name,
             "label": predictions[0]["label"],
             "score": predictions[0]["score"],
             "scores": predictions[:top_k],
-            "answered_by": engine.name,
+            "answered_by": answered_by[row],
             "confidence": None if engine.problem == "regression" else sure[row],
             "out_of_domain": None if distances is None else {"score": float(distances[row]), "flag": None},
-            "escalated": False,
+            "escalated": answered_by[row] != answered_first,
         }
         for row, predictions in enumerate(ranked)
     ]

@@ -63,6 +63,8 @@ class Runtime:
     tokenizer: Tokenizer
     narrow: onnxruntime.InferenceSession | None = None
     """Runs on the thread that calls; None: `session` does."""
+    domain_threshold: float | None = None
+    """How far a text may be from those the model knows; None for a graph that does not say."""
 
     @classmethod
     def open(
@@ -92,6 +94,7 @@ class Runtime:
         chosen, graph = opened.graph(precision)
         session = open_session(graph, opened.info, plan.intra_op_threads)
         beside = shared and plan.intra_op_threads > 1
+        gate = (opened.info.domain or {}).get(chosen)
         return cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
@@ -100,6 +103,7 @@ class Runtime:
             session=session,
             narrow=open_session(graph, opened.info, 1) if beside else None,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
+            domain_threshold=gate.threshold if gate else None,
         )
 
     @property

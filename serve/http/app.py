@@ -30,6 +30,7 @@ from serve.config import ServiceConfig
 from serve.engine import Servable
 from serve.http.boundary import Boundary
 from serve.http.desk import Desk, Endpoint, Roster, find_aliases
+from serve.http.domain import watch_domain
 from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
 from serve.http.routes_openai import OpenAIRoutes
@@ -59,7 +60,7 @@ def create_app(
     metrics, crew = Metrics(), Crew(threads)
     lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
-    desk = Desk(roster=roster, limits=config.limits)
+    desk = Desk(roster=roster, limits=config.limits, watchers=[watch_domain(metrics)])
     tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import math
 import random
 import re
 import shutil
@@ -20,6 +21,9 @@ from transformers import AutoModelForSequenceClassification
 from artifact.errors import ArtifactError, ExportError, ParityError
 from artifact.manifest import open_artifact
 from artifact.stage import run_stage
+from benchmarks.out_of_domain.__main__ import measure_row
+from benchmarks.out_of_domain.page import render
+from benchmarks.out_of_domain.scores import measure_scores, with_intervals
 from export.config import CalibrationConfig, ExportConfig, InvarianceConfig, Parity
 from export.domain import DOMAIN, MEANS, add_means, make_output
 from export.domain_fit import weigh
@@ -283,6 +287,8 @@ def test_every_answer_says_how_far_out_its_texts_are(client, guarded):
         np.testing.assert_allclose(scores, guarded["int8"].run(texts).domain, rtol=0.2)  # company moves int8
         assert flags == [score > guarded["int8"].domain_threshold for score in scores]
     assert "x-out-of-domain" not in client.post("/predict", {"inputs": texts, "model": "bare"}).headers
+    told = {model["id"]: model["domain_threshold"] for model in client.get("/info").json()["models"]}
+    assert told == {"student/int8": guarded["int8"].domain_threshold, "bare/int8": None}
     assert "x-out-of-domain" not in client.post("/embed", {"inputs": make_texts(33)}).headers
 
 
@@ -310,3 +316,34 @@ def test_verdicts():
     assert domain_headers(Gated(), outputs)["x-out-of-domain-score"] == "1,2,nan"
     assert domain_of(object(), outputs) is None
     assert domain_headers(object(), outputs) == {}
+
+
+def test_measures_of_telling_apart():
+    """Oracle: scikit-learn's area, and the definitions counted out."""
+    random = np.random.default_rng(0)
+    inside, outside = random.gamma(4, 0.25, 300), random.gamma(6, 0.3, 90)
+    found = measure_scores(inside, outside)
+    pairs = (outside[:, None] > inside).mean()
+    assert found["auroc"] == pytest.approx(pairs)
+    passing = np.sort(inside)[math.ceil(0.95 * 300) - 1]
+    assert found["fpr95"] == pytest.approx((outside <= passing).mean())
+    told = max(((outside > at).mean() + (inside <= at).mean()) / 2 for at in np.concatenate([inside, outside]))
+    assert found["dtacc"] == pytest.approx(told)
+    apart = measure_scores(inside, outside + 100)
+    assert apart == pytest.approx({"auroc": 1, "aupr_in": 1, "aupr_out": 1, "fpr95": 0, "dtacc": 1})
+    value, low, high = with_intervals(inside, outside)["auroc"]
+    assert low < value < high
+
+
+def test_the_page_of_the_benchmark(root):
+    """Oracle: the counts of flags; every row is there."""
+    texts = {"test": make_texts(40), "out_of_domain": ["w599 " * count for count in range(3, 15)]}
+    row = measure_row(root / "guarded", "int8", texts)
+    rows = {"student/int8, train": row, "student/int8, validation": row}
+    machine = {"processor": "none", "usable_cores": 1}
+    counts = {split: len(some) for split, some in texts.items()}
+    page = render({"tiny": {"rows": rows, "texts": counts, "quantile": 0.95, "machine": machine}})
+    flagged = sum(distance > row["gate"]["threshold"] for distance in row["distances"]["test"])
+    assert f"| {flagged / 40:.1%} (" in page
+    assert page.count("| gate, student/int8") == 2
+    assert page.count("| softmax, student/int8") == 1

@@ -112,6 +112,9 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     guard.add_argument(
         "--texts", type=Path, required=True, metavar="FILE", help="JSON lines of in-domain texts, or .gz"
     )
+    guard.add_argument(
+        "--held-out", type=Path, metavar="FILE", help="more such texts, for the threshold (default: a part of FILE)"
+    )
     guard.add_argument("--field", default="text", metavar="KEY", help="key of the text in each line (default: text)")
     guard.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="such as int8 (default: all)")
     guard.add_argument("--quantile", type=float, default=0.95, help="share of held-out texts to pass (default: 0.95)")
@@ -169,7 +172,7 @@ def _guard(options: argparse.Namespace) -> int:
     sys.stdout.write(
         guard(
             options.bundle, options.texts, options.out, options.precision,
-            field=options.field, quantile=options.quantile, force=options.force,
+            held_out=options.held_out, field=options.field, quantile=options.quantile, force=options.force,
         )
     )  # fmt: skip
     return 0

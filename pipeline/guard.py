@@ -68,12 +68,12 @@ class GuardConfig(Config):
 
 
 def guard(
-    bundle: Path, texts: Path, out: Path, precisions: Sequence[str], *, field: str, quantile: float, force: bool
+    bundle: Path, texts: Path, out: Path, precisions: Sequence[str], *, force: bool, quantile: float, **options: Any
 ) -> str:
     """Seal the guarded bundle at `out`; the thresholds, as a line of JSON. Raises as `guard_stage` and its work do."""
     if not 0 < quantile < 1:
         raise ExportError(f"a quantile is between 0 and 1, not {quantile:g}", "0.95 flags one in-domain text in 20")
-    stage, work = guard_stage(bundle, texts, out, precisions, field=field, quantile=quantile)
+    stage, work = guard_stage(bundle, texts, out, precisions, quantile=quantile, **options)
     manifest = run_stage(stage, work, force=force)
     gates = open_bundle(out).info.domain or {}
     thresholds = {name: gate.model_dump() | manifest.facts["domain"][name] for name, gate in gates.items()}
@@ -86,6 +86,7 @@ def guard_stage(
     out: Path,
     precisions: Sequence[str] = (),
     *,
+    held_out: Path | None = None,
     field: str = "text",
     quantile: float = 0.95,
     most_texts: int = 8000,
@@ -98,8 +99,10 @@ def guard_stage(
     opened = open_bundle(bundle)
     if opened.info.domain or DOMAIN in opened.info.outputs:
         raise ExportError(f"{bundle} has a gate already", "name the bundle that it was made from")
-    if not texts.is_file():
-        raise ExportError(f"there is no file {texts}", "name one with a JSON object a line")
+    files = {"texts": texts} if held_out is None else {"texts": texts, "held_out": held_out}
+    for file in files.values():
+        if not file.is_file():
+            raise ExportError(f"there is no file {file}", "name one with a JSON object a line")
     for precision in precisions:
         opened.graph(precision)
     parity = read_manifest(bundle).request.config.get("parity")
@@ -112,19 +115,19 @@ def guard_stage(
     )
     stage = Stage(
         name="guard", version=VERSION, kind="bundle", out=out, config=config, inputs={"bundle": bundle},
-        digests={"texts": hash_file(texts)},
+        digests={name: hash_file(file) for name, file in files.items()},
     )  # fmt: skip
-    return stage, lambda directory: run_guard(opened, texts, directory, config)
+    return stage, lambda directory: run_guard(opened, directory, config, texts, held_out)
 
 
-def run_guard(bundle: Bundle, texts: Path, out: Path, config: GuardConfig) -> Mapping[str, Any]:
+def run_guard(bundle: Bundle, out: Path, config: GuardConfig, texts: Path, held_out: Path | None) -> Mapping[str, Any]:
     """Fill `out` with the guarded bundle; its facts are those of `bundle` and what was measured of the gates.
 
     Raises `ExportError` when the texts are too few, a graph does not show its layers' states, or any other output of a
     guarded graph is not the same bits as before.
     """
     facts = dict(read_manifest(bundle.directory).facts)
-    parts = read_parts(texts, field=config.field, quantile=config.quantile, most_texts=config.most_texts)
+    parts = read_parts(texts, held_out, field=config.field, quantile=config.quantile, most_texts=config.most_texts)
     _copy_rest(bundle, out, config.precisions)
     gates: dict[str, DomainGate] = {}
     about: dict[str, Any] = {}

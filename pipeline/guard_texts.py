@@ -1,9 +1,9 @@
-"""The texts a gate is fitted on, and those held out from it, out of one file of JSON lines."""
+"""The texts a gate is fitted on, and those held out from it, out of one file of JSON lines or two."""
 
 import gzip
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,21 +26,37 @@ class Parts:
     held_out: tuple[Text, ...]
 
 
-def read_parts(path: Path, *, field: str, quantile: float, most_texts: int) -> Parts:
-    """The texts of `path` in two parts, drawn the same way each time; texts that occur twice count once.
+def read_parts(path: Path, held_out: Path | None = None, *, field: str, quantile: float, most_texts: int) -> Parts:
+    """The texts of `path` in two parts, or those to hold out from a file of their own.
 
+    At most `most_texts` in all, drawn the same way each time; a text that occurs twice counts once.
     Raises `ExportError` for a line without the field, and when the texts are too few for the quantile.
     """
-    texts = list(dict.fromkeys(read_texts(path, field)))
-    places = np.random.default_rng(0).permutation(len(texts))[:most_texts]
-    needed = texts_needed(quantile)
-    if len(places) < needed:
-        found = f"{path} has {len(texts)} different texts, and {most_texts} are to be used at most"
+    needed, aside = texts_needed(quantile), math.ceil(most_texts * HELD_OUT_SHARE)
+    if held_out is None:
+        drawn = _draw(read_texts(path, field), most_texts)
+        _check(path, len(drawn), needed, quantile)
+        aside = math.ceil(len(drawn) * HELD_OUT_SHARE)
+        return Parts(fitted=drawn[aside:], held_out=drawn[:aside])
+    fitted = _draw(read_texts(path, field), most_texts - aside)
+    known = set(fitted)
+    apart = _draw((text for text in read_texts(held_out, field) if text not in known), aside)
+    beyond = math.ceil(needed * HELD_OUT_SHARE)
+    _check(path, len(fitted), needed - beyond, quantile)
+    _check(held_out, len(apart), beyond, quantile)
+    return Parts(fitted=fitted, held_out=apart)
+
+
+def _draw(texts: Iterable[Text], most: int) -> tuple[Text, ...]:
+    different = list(dict.fromkeys(texts))
+    places = np.random.default_rng(0).permutation(len(different))[:most]
+    return tuple(different[place] for place in places)
+
+
+def _check(path: Path, count: int, needed: int, quantile: float) -> None:
+    if count < needed:
         hint = f"a quantile of {quantile:g} needs {needed}: name more, or a lower --quantile"
-        raise ExportError(found if len(texts) > most_texts else f"{path} has {len(texts)} different texts", hint)
-    held_out = math.ceil(len(places) * HELD_OUT_SHARE)
-    drawn = [texts[place] for place in places]
-    return Parts(fitted=tuple(drawn[held_out:]), held_out=tuple(drawn[:held_out]))
+        raise ExportError(f"of {path} {count} different texts can be used", hint)
 
 
 def texts_needed(quantile: float) -> int:

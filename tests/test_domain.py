@@ -216,10 +216,10 @@ def test_what_cannot_be_guarded_is_refused(root, tmp_path):
     bare = make_bundle(tmp_path / "bare")
     cases = [
         (ExportError, "has a gate already", (root / "guarded", texts), {}),
-        (ExportError, "has 60 different texts\n.*needs 400", (root / "bundle", few), {}),
+        (ExportError, "60 different texts can be used\n.*needs 400", (root / "bundle", few), {}),
         (ExportError, "line 1, has no 'words'", (root / "bundle", texts), {"field": "words"}),
         (ExportError, "there is no file", (root / "bundle", tmp_path / "none"), {}),
-        (ExportError, "500 different texts, and 100 are to be used", (root / "bundle", texts), {"most_texts": 100}),
+        (ExportError, "100 different texts can be used", (root / "bundle", texts), {"most_texts": 100}),
         (ExportError, "how many layers", (bare, texts), {}),
         (ArtifactError, "no precision 'int2'", (root / "bundle", texts), {"precisions": ("int2",)}),
     ]
@@ -228,6 +228,23 @@ def test_what_cannot_be_guarded_is_refused(root, tmp_path):
             run_stage(*guard_stage(bundle, file, tmp_path / "out", **options))
         assert re.search(message, str(caught.value)), caught.value
         assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_texts_held_out_may_have_a_file_of_their_own(tmp_path):
+    """Oracle: the files; a text of both is fitted only, and each file has to have its part."""
+    texts = make_texts(600)
+    fitted = write_texts(tmp_path / "fitted.jsonl", texts[:400])
+    apart = write_texts(tmp_path / "apart.jsonl", texts[300:])
+    parts = read_parts(fitted, apart, field="text", quantile=0.95, most_texts=8000)
+    assert set(parts.fitted) == set(texts[:400])
+    assert set(parts.held_out) == set(texts[400:])
+    parts = read_parts(fitted, apart, field="text", quantile=0.95, most_texts=400)
+    assert (len(parts.fitted), len(parts.held_out)) == (300, 100)
+    with pytest.raises(ExportError, match="0 different texts can be used"):
+        read_parts(apart, fitted, field="text", quantile=0.95, most_texts=0)
+    few = write_texts(tmp_path / "few.jsonl", texts[500:])
+    with pytest.raises(ExportError, match="99 different"):
+        read_parts(fitted, write_texts(few, texts[501:]), field="text", quantile=0.95, most_texts=8000)
 
 
 def test_texts_needed():

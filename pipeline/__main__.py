@@ -106,6 +106,21 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
+    text = "a bundle that also says how far a text is from those it knows"
+    guard = commands.add_parser("guard", help=text, description=text)
+    guard.add_argument("bundle", type=Path, metavar="BUNDLE")
+    guard.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE", help="JSON lines of in-domain texts, or .gz"
+    )
+    guard.add_argument(
+        "--held-out", type=Path, metavar="FILE", help="more such texts, for the threshold (default: a part of FILE)"
+    )
+    guard.add_argument("--field", default="text", metavar="KEY", help="key of the text in each line (default: text)")
+    guard.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="such as int8 (default: all)")
+    guard.add_argument("--quantile", type=float, default=0.95, help="share of held-out texts to pass (default: 0.95)")
+    guard.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the new bundle goes")
+    guard.add_argument("--force", action="store_true", help="replace an output made from other options")
+    guard.set_defaults(action=_guard)
 
 
 def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -207,6 +222,18 @@ def _calibrate(options: argparse.Namespace) -> int:
         teacher_precision=options.teacher_precision,
     )
     sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+def _guard(options: argparse.Namespace) -> int:
+    from pipeline.guard import guard
+
+    sys.stdout.write(
+        guard(
+            options.bundle, options.texts, options.out, options.precision,
+            held_out=options.held_out, field=options.field, quantile=options.quantile, force=options.force,
+        )
+    )  # fmt: skip
     return 0
 
 

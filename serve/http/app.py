@@ -35,6 +35,7 @@ from serve.config import ServiceConfig
 from serve.engine import Servable
 from serve.http.boundary import Boundary
 from serve.http.desk import Desk, Endpoint, Roster, find_aliases
+from serve.http.domain import watch_domain
 from serve.http.guard import Guard
 from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
@@ -79,7 +80,7 @@ def create_app(
     lanes = complete({name: open_lane(engine) for name, engine in engines.items()})
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
-    desk.watchers.extend(watchers_of(desk, config, trusted))
+    desk.watchers.extend([watch_domain(metrics), *watchers_of(desk, config, trusted)])
     own, openai = OurRoutes(desk), OpenAIRoutes(desk)
     tei = TeiRoutes(desk, own)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)

@@ -11,6 +11,7 @@ from artifact.errors import ServeError
 from serve.batching.lane import Answer, Lane
 from serve.engine import Floats, Text, normalize
 from serve.http.body import RequestType, parse, read_json
+from serve.http.domain import domain_headers
 from serve.http.requests import Choice
 from serve.http.wanted import read_timeout, while_wanted
 from serve.limits import Limits
@@ -121,13 +122,14 @@ def find_aliases(names: list[str], default: str) -> dict[str, str]:
 
 
 def phases_of(lane: Lane, answer: Answer) -> dict[str, str]:
-    """The headers that say who answered and where the time went, in milliseconds."""
+    """The headers that say who answered, where the time went, in milliseconds, and how far out the texts are."""
     return {
         "x-model": lane.engine.name,
         "x-tokenization-time": f"{answer.tokenization * 1e3:.3f}",
         "x-queue-time": f"{answer.queue * 1e3:.3f}",
         "x-inference-time": f"{answer.inference * 1e3:.3f}",
         **_trust_of(answer),
+        **domain_headers(lane.engine, answer.outputs),
     }
 
 

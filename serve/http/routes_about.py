@@ -11,6 +11,7 @@ from starlette.routing import Route
 from serve import VERSION
 from serve.engine import Engine, kind_of
 from serve.http.desk import Desk
+from serve.http.domain import threshold_of
 from serve.http.openapi import describe_api
 from serve.http.pages import show_page
 from serve.http.replies import reply
@@ -132,5 +133,6 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "labels_count": len(labels),
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
+        "domain_threshold": threshold_of(engine),
         **({"cascade": engine.describe()} if isinstance(engine, CascadeEngine) else {}),
     }

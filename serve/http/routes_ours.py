@@ -8,6 +8,7 @@ from starlette.routing import Route
 from serve.batching.lane import Answer, Lane
 from serve.engine import Engine, Kind, kind_of
 from serve.http.desk import Desk, phases_of
+from serve.http.domain import domain_of
 from serve.http.ranking import labels_of, rank_labels, read_scores
 from serve.http.replies import Classification, FoundAnswer, TextSpan, reply
 from serve.http.requests import check_texts
@@ -73,7 +74,7 @@ def describe_classes(
     own = read_scores(answer, engine, raw=False).max(axis=-1).tolist()
     sure = own if answer.confidence is None else answer.confidence.tolist()
     answered_by = answer.answered_by or (engine.name,) * len(ranked)
-    distances = answer.outputs.domain
+    verdicts = domain_of(engine, answer.outputs)
     answered_first = engine.student.name if isinstance(engine, CascadeEngine) else engine.name
     return [
         {
@@ -83,7 +84,7 @@ def describe_classes(
             "scores": predictions[:top_k],
             "answered_by": answered_by[row],
             "confidence": None if engine.problem == "regression" else sure[row],
-            "out_of_domain": None if distances is None else {"score": float(distances[row]), "flag": None},
+            "out_of_domain": verdicts[row] if verdicts else None,
             "escalated": answered_by[row] != answered_first,
         }
         for row, predictions in enumerate(ranked)

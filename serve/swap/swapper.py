@@ -205,9 +205,8 @@ class Swapper:
         return lanes
 
     def _open_engine(self, bundle: Bundle, precision: str, old: Servable) -> Runtime:
-        shared = isinstance(old, Runtime) and old.narrow is not None
         return Runtime.open(
-            bundle, precision, threads=self._threads, name=old.name, batch_tokens=old.batch_tokens, shared=shared
+            bundle, precision, threads=self._threads, name=old.name, batch_tokens=old.batch_tokens, shared=True
         )
 
     async def _switch(self, lanes: Mapping[str, Lane]) -> None:

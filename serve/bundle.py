@@ -10,6 +10,7 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
 from serve.engine import Problem
+from serve.external import check_external_data
 
 ANSWERED = ("classification", "ranking", "embedding")
 """Tasks whose graphs give one row a text, which is what the runtime hands on."""
@@ -77,14 +78,16 @@ class Bundle:
 def open_bundle(directory: Path) -> Bundle:
     """The bundle at `directory`, its hashes verified and its description parsed.
 
-    Raises `ArtifactError`: not sealed, not a bundle, a file missing or changed (named), or a description that
-    does not parse or names a file that was not sealed.
+    Raises `ArtifactError`: not sealed, not a bundle, a file missing or changed (named), a description that does not
+    parse or names a file that was not sealed, or a graph that reads one.
     """
     manifest = open_artifact(directory, kind="bundle")
     info = _read_description(directory)
     unsealed = [name for name in (TOKENIZER, *info.precisions.values()) if name not in manifest.files]
     if unsealed:
         raise ArtifactError(f"{directory} lacks {', '.join(unsealed)}", "export it again with --force")
+    for graph in info.precisions.values():
+        check_external_data(directory, graph, manifest.files)
     return Bundle(directory=directory, info=info, digest=manifest.digest)
 
 

@@ -16,9 +16,8 @@ from pathlib import Path
 import onnxruntime
 
 from serve.session import UNLOADABLE, serving_options
+from serve.settings import CACHE
 
-CACHE = "UNDERSTUDY_CACHE"
-"""Environment variable: a folder of this service alone, where workers find what another has laid out."""
 GRAPH = "model.onnx"
 WEIGHTS = "weights.bin"
 SMALLEST_BYTES = 1024

@@ -16,6 +16,7 @@ from serve.http.pages import show_page
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
+from serve.runtime import Runtime
 
 
 @dataclass(kw_only=True)
@@ -54,13 +55,17 @@ class AboutRoutes:
         desk = self.desk
         default = desk.roster.aliases[desk.roster.default]
         engines = [lane.engine for lane in desk.roster.lanes.values()]
-        digest = self.about.get("digests", {}).get(default)
+        runtimes = [engine for engine in engines if isinstance(engine, Runtime)]
+        # Asked for now, and not told once: a bundle may have been swapped for another.
+        digests = {runtime.name: runtime.bundle.digest for runtime in runtimes}
         return reply(
             {
-                **describe_default(desk, desk.roster.lanes[default].engine, digest),
+                **describe_default(desk, desk.roster.lanes[default].engine, digests.get(default)),
                 "default": default,
                 "models": [_describe(engine) for engine in engines],
                 "limits": desk.limits.model_dump(mode="json"),
+                "digests": digests,
+                "size_bytes": {runtime.name: runtime.size_bytes for runtime in runtimes},
                 **self.about,
             }
         )

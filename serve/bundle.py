@@ -1,5 +1,6 @@
 """A bundle on disk: graphs by precision, a tokenizer, and `understudy.json`, which says what they are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -12,11 +13,12 @@ from artifact.manifest import open_artifact
 from serve.engine import Problem
 from serve.external import check_external_data
 
-ANSWERED = ("classification", "ranking", "embedding")
-"""Tasks whose graphs give one row a text, which is what the runtime hands on."""
-
 DESCRIPTION = "understudy.json"
 TOKENIZER = "tokenizer.json"
+
+
+BY_TOKEN: Mapping[str, Problem] = {"token-classification": "token-labels", "question-answering": "answer-span"}
+"""Tasks whose graphs say something of every token, and what."""
 
 
 class Padding(Config):
@@ -42,7 +44,7 @@ class BundleInfo(Config):
     """Model, such as `student`."""
     task: Literal["classification", "ranking", "token-classification", "question-answering", "embedding"]
     problem: Problem | None = None
-    """What the columns of a classifier's logits are."""
+    """What the columns of a classifier's logits are; None for any other task."""
     pooling: Pooling = Pooling()
     labels: tuple[str, ...] = ()
     """Columns of the logits."""
@@ -56,6 +58,11 @@ class BundleInfo(Config):
     padding: Padding
     inputs: tuple[str, ...]
     """Names of the graph's inputs."""
+
+    @property
+    def means(self) -> Problem | None:
+        """What the logits are; None where they rank, or where there are none."""
+        return self.problem or BY_TOKEN.get(self.task)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,6 +89,10 @@ class Lane:
         finally:
             self._count(-1, -cost)
 
+    async def work_out(self, job: Callable[[], Result], cost: int) -> Result:
+        """What `job` makes of an answer of `cost` tokens: here where that is little, else on a thread of the crew."""
+        return job() if cost <= INLINE_TOKENS else await self._do(job)
+
     async def warm_up(self, texts: Sequence[Text]) -> None:
         """Run each text alone in both ways there are, so that no request is the first of either."""
         for text in texts:

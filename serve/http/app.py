@@ -7,9 +7,10 @@
     POST /rerank      texts by how well they answer
     POST /similarity  cosines                      GET  /info           what answers, and its limits
     POST /tokenize    tokens                       GET  /health         200 once every model is warm
-    POST /            what suits the model         GET  /metrics        for Prometheus
-    GET  /            a page to try it             GET  /docs, /openapi.json   all of it, to read
-    POST /admin/swap  a model for another
+    POST /tag         spans of a text              GET  /metrics        for Prometheus
+    POST /answer      where a context answers      GET  /docs, /openapi.json   all of it, to read
+    POST /classify    classes, and who says so     GET  /            a page to try it
+    POST /            what suits the model         POST /admin/swap  a model for another
 
 Every fault is JSON: `{"error": ..., "error_type": ...}`, and below `/v1` OpenAI's. Texts are never logged.
 """
@@ -39,6 +40,7 @@ from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
 from serve.http.routes_admin import AdminRoutes
 from serve.http.routes_openai import OpenAIRoutes
+from serve.http.routes_ours import OurRoutes
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
 from serve.problem import Problem
@@ -72,13 +74,14 @@ def create_app(
     lanes = {name: open_lane(engine) for name, engine in engines.items()}
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
-    tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
+    own, openai = OurRoutes(desk), OpenAIRoutes(desk)
+    tei = TeiRoutes(desk, own)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     shelf = Shelf(folder=config.swap_from, original=_directories_of(engines), home=home)
     swapper = Swapper(desk, shelf, open_lane, metrics, threads=threads, warm_up=WARM_UP)
     admin = AdminRoutes(swapper, config.api_keys, config.limits)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
-    routes = [root, *tei.routes(), *openai.routes(), *ours.routes(), *admin.routes()]
+    routes = [root, *tei.routes(), *own.routes(), *openai.routes(), *ours.routes(), *admin.routes()]
     app = Starlette(
         routes=routes,
         middleware=[

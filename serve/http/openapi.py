@@ -10,6 +10,8 @@ from pydantic.json_schema import JsonSchemaMode
 
 from serve import VERSION
 from serve.http import openapi_admin as admin
+from serve.http.openapi_ours import OURS
+from serve.http.openapi_ours import Asked as _Asked
 from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Rank, ShownToken, tell
 from serve.http.requests import (
     EmbeddingsRequest,
@@ -19,6 +21,7 @@ from serve.http.requests import (
     SimilarityRequest,
     TokenizeRequest,
 )
+from serve.http.requests_passages import AnswerRequest, TagRequest
 from serve.limits import Limits
 from serve.problem import Problem
 
@@ -67,21 +70,6 @@ EXAMPLES = admin.FAULT_EXAMPLES | {
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A route that takes a body."""
-
-    summary: str
-    requests: tuple[type[BaseModel], ...]
-    """Of the shapes a body may have."""
-    reply: Any
-    """Type of the answer."""
-    example: Any
-    """An answer."""
-    admin: bool = False
-    """Whether it is an admin's to ask, of no model."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Told:
     """A route that takes none."""
 
@@ -112,9 +100,12 @@ RERANK = _Asked(
 ASKED: Mapping[str, _Asked] = {
     "/admin/swap": _Asked(**admin.SWAP, admin=True),
     "/": _Asked(
-        summary="What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none.",
-        requests=(PredictRequest, RerankRequest, EmbedRequest),
-        reply=PREDICT.reply | EMBED.reply | RERANK.reply,
+        summary=(
+            "What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none, `/tag` and "
+            "`/answer` of one that reads token by token."
+        ),
+        requests=(PredictRequest, RerankRequest, EmbedRequest, TagRequest, AnswerRequest),
+        reply=PREDICT.reply | EMBED.reply | RERANK.reply | OURS["/tag"].reply | OURS["/answer"].reply,
         example=PREDICTED,
     ),
     "/predict": PREDICT,
@@ -132,6 +123,7 @@ ASKED: Mapping[str, _Asked] = {
         reply=list[list[ShownToken]],
         example=[[{"id": 4, "text": "wake", "special": False, "start": 0, "stop": 4}]],
     ),
+    **OURS,
     "/v1/embeddings": _Asked(
         summary="One vector of length one for each text, as OpenAI wraps them.",
         requests=(EmbeddingsRequest,),

@@ -113,6 +113,8 @@ def describe_default(desk: Desk, engine: Engine, digest: str | None) -> dict[str
 
 def _describe_type(engine: Engine) -> dict[str, Any]:
     kind = kind_of(engine)
+    if kind == "reader":
+        return {kind: {}}
     if kind == "embedding":
         return {kind: {"pooling": engine.pooling}}
     id2label = {str(index): label for index, label in enumerate(engine.labels)}

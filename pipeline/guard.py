@@ -32,7 +32,8 @@ from export.proof import PROOF, add_distances
 from pipeline.guard_texts import Parts, read_parts
 from serve.bundle import DESCRIPTION, Bundle, BundleInfo, DomainGate, open_bundle
 from serve.engine import Tokens
-from serve.runtime import BATCH_TOKENS, Runtime, cut_batches, pad
+from serve.padding import cut_batches, pad
+from serve.runtime import BATCH_TOKENS, Runtime
 from serve.session import open_session
 
 VERSION = 1

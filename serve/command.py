@@ -1,18 +1,28 @@
-"""`understudy serve`: check first, then hand over to BentoML in a child process."""
+"""`understudy serve`: check first, then become BentoML's supervisor."""
 
 import ipaddress
 import os
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
-from serve.settings import BUNDLES, CONFIG, DEFAULT, THREADS, WORKERS, Settings, check_settings
+from serve.settings import (
+    BUNDLES,
+    CACHE,
+    CHECKED,
+    CONFIG,
+    DEFAULT,
+    HOME,
+    HOSTS,
+    THREADS,
+    WORKERS,
+    Settings,
+    check_settings,
+)
 from serve.threads import ThreadPlan, plan_threads
 
 
@@ -27,12 +37,27 @@ def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000,
     check_address(host, port)
     say(f"threads: {plan}")
     say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")
-    command = [sys.executable, "-m", "bentoml", "serve", "serve.service:Understudy"]
     with tempfile.TemporaryDirectory(prefix="understudy-") as home:
-        environment = {**os.environ, **environment_of(settings, plan, Path(home))}
-        options = ["--host", host, "--port", str(port)]
-        root = Path(__file__).resolve().parent.parent
-        return _wait(subprocess.Popen([*command, *options], env=environment, cwd=root))
+        asked = environment_of(settings, plan, Path(home)) | {CHECKED: "1"}
+        os.environ.update({**hosts_of(host), **os.environ, **asked})
+        return _supervise(host, port)
+
+
+def _supervise(host: str, port: int) -> int:
+    """`bentoml serve`, in this process: a second one would import the same again, for a third of a second."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)  # BentoML takes over once it has workers to end
+    # Imported here, because BentoML reads the environment when it is imported.
+    from bentoml_cli.cli import cli
+
+    root = Path(__file__).resolve().parent.parent
+    place = ["--working-dir", str(root), "--host", host, "--port", str(port)]
+    cli.main(["serve", "serve.service:Understudy", *place], standalone_mode=False)
+    return 0
+
+
+def _leave(_: int, __: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> dict[str, str]:
@@ -50,10 +75,19 @@ def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> d
         **asked,
         WORKERS: str(plan.workers),
         THREADS: str(plan.intra_op_threads),
+        CACHE: str(home / "packed"),
         "BENTOML_HOME": str(home),
+        HOME: str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def hosts_of(host: str) -> dict[str, str]:
+    """On a loopback address, the names it goes by; on any other, whoever set it up knows them."""
+    address = ipaddress.ip_address(host)
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    return {HOSTS: ",".join(dict.fromkeys([shown, "localhost", "127.0.0.1", "[::1]"]))} if address.is_loopback else {}
 
 
 def check_address(host: str, port: int) -> None:
@@ -66,21 +100,3 @@ def check_address(host: str, port: int) -> None:
         raise ServeError(f"{host}:{port} is not an IP address and a port", hint) from None
     except OSError as error:
         raise ServeError(f"cannot listen on {host}:{port}: {error.strerror}", hint) from None
-
-
-def _wait(service: "subprocess.Popen[bytes]") -> int:
-    """Pass the signals on, and wait; a service that was asked to end has ended well."""
-    asked = False
-
-    def forward(number: int, _: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
-        service.send_signal(number)
-
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        status = service.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-    return 0 if asked else status

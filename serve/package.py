@@ -18,6 +18,7 @@ from artifact.digest import hash_json
 from artifact.errors import ServeError
 from artifact.manifest import read_manifest, write_json
 from artifact.stage import Stage, Work
+from serve.lock import lock
 from serve.settings import PACKAGED, PACKAGED_SETTINGS, PackagedSettings, Settings, check_settings
 
 BENTO = "bento"
@@ -26,9 +27,11 @@ BENTO = "bento"
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("serve", "artifact")
 BENTOFILE = "bentofile.yaml"
+REQUIREMENTS = "env/python/requirements.txt"
+LOCK = "env/python/requirements.lock.txt"
+"""Installed instead of the former where it is there: by the script that BentoML puts beside it, and by our image."""
 
-
-VERSION = 1
+VERSION = 2
 
 
 class PackageRequest(Config):
@@ -58,6 +61,8 @@ def package(bundles: Mapping[str, Path], default: str, out: Path) -> dict[str, A
         _stage(bundles, default, context)
         bento = _build(context, home, _version(bundles, default))
         shutil.move(bento, out / BENTO)
+    locked = lock(_read_requirements(out / BENTO))
+    (out / BENTO / LOCK).write_text("".join(f"{line}\n" for line in locked), encoding="utf-8")
     return _measure(out / BENTO)
 
 
@@ -93,19 +98,24 @@ def _build(context: Path, home: Path, version: str) -> Path:
 
 
 def _measure(bento: Path) -> dict[str, Any]:
-    """What came out: the tag, sizes in bytes by top-level folder, and the packages it asks for."""
+    """What came out: the tag, sizes in bytes by top-level folder, the packages asked for, and their lock."""
     description = read_yaml(bento / "bento.yaml")
     sizes = {path.relative_to(bento).as_posix(): path.stat().st_size for path in bento.rglob("*") if path.is_file()}
     content: dict[str, int] = {}
     for name, size in sizes.items():
         content[_folder_of(name)] = content.get(_folder_of(name), 0) + size
-    requirements = (bento / "env/python/requirements.txt").read_text(encoding="utf-8").splitlines()
     return {
         "tag": f"{description['name']}:{description['version']}",
         "size_bytes": sum(sizes.values()),
         "content_bytes": dict(sorted(content.items())),
-        "packages": [line for line in requirements if line and not line.startswith(("#", "-"))],
+        "packages": _read_requirements(bento),
+        "locked": (bento / LOCK).read_text(encoding="utf-8").splitlines(),
     }
+
+
+def _read_requirements(bento: Path) -> list[str]:
+    lines = (bento / REQUIREMENTS).read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line and not line.startswith(("#", "-"))]
 
 
 def _folder_of(name: str) -> str:

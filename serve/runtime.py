@@ -7,21 +7,24 @@ Texts are sorted by length and cut into batches of a bounded number of padded to
 to padding and memory does not follow the longest text of a large call.
 """
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
-from artifact.errors import ArtifactError
-from serve.bundle import ANSWERED, TOKENIZER, Bundle, BundleInfo, open_bundle, size_of
+from artifact.digest import hash_json
+from serve.bundle import TOKENIZER, Bundle, open_bundle, size_of
 from serve.engine import (
     DOMAIN,
+    KINDS_BY_TOKEN,
     PER_TOKEN,
     Computed,
     Floats,
@@ -35,9 +38,12 @@ from serve.engine import (
     outputs_of,
     scores_of,
 )
+from serve.packed import packed
+from serve.padding import cut_batches, pad
+from serve.passages.passage import Passage
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
-from serve.tokens import mend, show_tokens
+from serve.tokens import copy_untruncated, mend, read_passages, show_tokens
 
 BATCH_TOKENS = 512
 """Padded tokens computed at once by default.
@@ -46,6 +52,9 @@ Small on purpose: what a CPU gains from large batches it has gained by then, whi
 A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
 5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
 """
+
+THREAD_TOKENS = 256
+"""Padded tokens of a run on one thread: what it works on should stay in the cache of one core."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -80,31 +89,34 @@ class Runtime:
         """The bundle at that path, verified and loaded; the first precision it lists when none is named.
 
         An opened bundle is not verified again. Left out, `name` is the bundle's own, and `threads` every core this
-        process may use. `shared` opens the graph a second time, for runs of one thread each beside one another.
-        Sets `TOKENIZERS_PARALLELISM` for the process, or the tokenizer's own thread pool would come on top of the
-        plan. Raises `ArtifactError` when the bundle is damaged or does not load, `ServeError` when `threads` is
-        more than there are cores.
+        process may use. `shared` is for serving: the graph is opened a second time, for runs of one thread each beside
+        one another, and its weights are those of `serve.packed`. Sets `TOKENIZERS_PARALLELISM` for the process, or the
+        tokenizer's own thread pool would come on top of the plan. Raises `ArtifactError` when the bundle is damaged or
+        does not load, `ServeError` when `threads` is more than there are cores.
         """
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        if opened.info.task not in ANSWERED:
-            found = f"{opened.directory} is a bundle for {opened.info.task}"
-            raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
-        session = open_session(graph, opened.info, plan.intra_op_threads)
-        beside = shared and plan.intra_op_threads > 1
         gate = (opened.info.domain or {}).get(chosen)
-        return cls(
+        with contextlib.ExitStack() as stack:
+            key = hash_json({"bundle": opened.digest, "precision": chosen})[:32]
+            laid_out = stack.enter_context(packed(graph, key)) if shared else graph
+            session = open_session(laid_out, opened.info, plan.intra_op_threads)
+            narrow = open_session(laid_out, opened.info, 1) if shared and plan.intra_op_threads > 1 else None
+        runtime = cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
             size_bytes=size_of(graph),
             batch_tokens=batch_tokens,
             session=session,
-            narrow=open_session(graph, opened.info, 1) if beside else None,
+            narrow=narrow,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
             domain_threshold=gate.threshold if gate else None,
         )
+        if runtime.problem in KINDS_BY_TOKEN:
+            _ = runtime.whole  # opened now rather than by the first request
+        return runtime
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -114,7 +126,7 @@ class Runtime:
     @property
     def problem(self) -> Problem | None:
         """What the logits are."""
-        return self.bundle.info.problem
+        return self.bundle.info.means
 
     @property
     def embedding_size(self) -> int:
@@ -146,7 +158,16 @@ class Runtime:
 
     def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
-        return show_tokens(self.tokenizer, texts, special=special)
+        return show_tokens(self.whole, texts, special=special)
+
+    def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
+        """`texts` as tokens, none cut off, with their characters, and the seconds it took; of a pair, the second's."""
+        return read_passages(self.whole, texts)
+
+    @cached_property
+    def whole(self) -> Tokenizer:
+        """The tokenizer without truncation: a second one, for the setting is shared by all threads that use it."""
+        return copy_untruncated(self.tokenizer)
 
     def tokenize(self, texts: Sequence[Text]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`, a pair at its longer half; a lone surrogate becomes U+FFFD."""
@@ -162,13 +183,27 @@ class Runtime:
         rows = len(tokens.lengths)
         columns: dict[str, list[Floats]] = {name: [np.empty(0, np.float32)] * rows for name in self.wanted.values()}
         padded_tokens = 0
-        for batch in cut_batches(tokens.lengths, self.batch_tokens):
-            computed = self.compute([tokens.encodings[row] for row in batch], wide=True)
+        beside = self.narrow is not None and rows > 1
+        batches = cut_batches(tokens.lengths, self._share_of(tokens) if beside else self.batch_tokens)
+        spread = self._threads.map if beside else map
+        runs = spread(partial(self._compute_rows, tokens, wide=not beside), batches)
+        for batch, computed in zip(batches, runs, strict=True):
             for name, arrays in computed.items():
                 for row, array in zip(batch, arrays, strict=True):
                     columns[name][row] = array
             padded_tokens += len(batch) * int(tokens.lengths[batch].max())
         return outputs_of(self, tokens, columns, padded_tokens)
+
+    def _share_of(self, tokens: Tokens) -> int:
+        """Tokens of a run on one thread: few texts are shared out, so that no thread stands idle."""
+        return min(THREAD_TOKENS, max(int(tokens.lengths.max()), -(-int(tokens.lengths.sum()) // self.threads)))
+
+    def _compute_rows(self, tokens: Tokens, batch: Integers, *, wide: bool) -> Computed:
+        return self.compute([tokens.encodings[row] for row in batch], wide=wide)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads, thread_name_prefix="runtime")
 
     def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:
         """One run of the graph over `encodings`, padded to the longest of them."""
@@ -195,35 +230,3 @@ class Runtime:
         left, width = self.bundle.info.padding.side == "left", array.shape[1]
         sizes = [len(encoding) for encoding in encodings]
         return [row[width - size :] if left else row[:size] for row, size in zip(array, sizes, strict=True)]
-
-
-def cut_batches(lengths: Integers, batch_tokens: int) -> list[Integers]:
-    """Row numbers in batches of like lengths, longest first, each at most `batch_tokens` when padded (or one row).
-
-    Longest first, because the allocator then reuses for the small batches what it took for the large one.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        rows = max(1, batch_tokens // int(lengths[order[start]]))
-        batches.append(order[start : start + rows])
-        start += rows
-    return batches
-
-
-def pad(encodings: Sequence[Piece], info: BundleInfo) -> dict[str, Integers]:
-    """The graph's inputs, `[batch, seq]` each, as wide as the longest text."""
-    width = max(1, *(len(encoding) for encoding in encodings))
-    shape = (len(encodings), width)
-    ids = np.full(shape, info.padding.id, dtype=np.int64)
-    types = np.full(shape, info.padding.token_type_id, dtype=np.int64)
-    mask = np.zeros(shape, dtype=np.int64)
-    for row, encoding in enumerate(encodings):
-        length = len(encoding)
-        slots = max(1, length)  # a text without tokens keeps one, or its mean over no token would be NaN
-        start = 0 if info.padding.side == "right" else width - slots
-        ids[row, start : start + length] = encoding.ids
-        types[row, start : start + length] = encoding.type_ids
-        mask[row, start : start + slots] = 1
-    feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": types}
-    return {name: feed[name] for name in info.inputs}

@@ -10,20 +10,32 @@ import contextlib
 import importlib.metadata
 import os
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import bentoml
 from starlette.applications import Starlette
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from artifact.errors import UnderstudyError
-from serve.bundle import open_bundle
-from serve.config import read_service_config
-from serve.http.app import create_app
-from serve.runtime import Runtime
-from serve.settings import THREADS, WORKERS, Settings, check_settings, read_count, read_settings
+from serve.bundle import Bundle, open_bundle
+from serve.config import follow_environment, read_service_config
+from serve.settings import (
+    CHECKED,
+    THREADS,
+    WORKERS,
+    Settings,
+    check_settings,
+    home_from,
+    read_count,
+    read_settings,
+    with_hosts,
+)
 from serve.threads import ThreadPlan, plan_threads
+
+if TYPE_CHECKING:
+    from serve.runtime import Runtime
 
 PROBES = frozenset({"/healthz", "/livez", "/readyz"})
 """Paths that BentoML answers."""
@@ -49,16 +61,26 @@ class DirectService(bentoml.Service[Any]):  # type: ignore[misc]  # BentoML load
         return route
 
 
-def load_engines(settings: Settings, plan: ThreadPlan) -> dict[str, Runtime]:
-    """Every precision of every bundle, by `model/precision`, under the names the settings give the models."""
-    engines: dict[str, Runtime] = {}
-    for key, directory in settings.bundles.items():
-        name, _, precision = key.partition("/")
-        bundle = open_bundle(directory)
-        for each in [precision] if precision else list(bundle.info.precisions):
-            runtime = Runtime.open(bundle, each, threads=plan.intra_op_threads, name=f"{name}/{each}", shared=True)
-            engines[runtime.name] = runtime
-    return engines
+def load_engines(settings: Settings, plan: ThreadPlan) -> "dict[str, Runtime]":
+    """Every precision of every bundle, by `model/precision`, under the names the settings give the models.
+
+    Verified and opened beside one another, on as many threads as will compute: both are work without the interpreter.
+    """
+    # Imported here, because the supervisor imports this module too, and serves nothing.
+    from serve.runtime import Runtime
+
+    with ThreadPoolExecutor(plan.intra_op_threads) as pool:
+        bundles = dict(zip(settings.bundles, pool.map(open_bundle, settings.bundles.values()), strict=True))
+        wanted = [
+            (f"{name}/{each}", bundle, each)
+            for (name, _, precision), bundle in ((key.partition("/"), bundle) for key, bundle in bundles.items())
+            for each in ([precision] if precision else bundle.info.precisions)
+        ]
+
+        def load(name: str, bundle: Bundle, precision: str) -> Runtime:
+            return Runtime.open(bundle, precision, threads=plan.intra_op_threads, name=name, shared=True)
+
+        return dict(zip((name for name, _, _ in wanted), pool.map(lambda one: load(*one), wanted), strict=True))
 
 
 def choose_default(names: Iterable[str]) -> str:
@@ -76,18 +98,19 @@ def plan_from(environment: Mapping[str, str]) -> ThreadPlan:
 
 def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     """The application that `environment` asks for, its models loaded but not yet warm; raises `UnderstudyError`."""
+    from serve.http.app import create_app
+
     settings = read_settings(environment, root)
     plan = plan_from(environment)
-    config = read_service_config(settings.config)
+    config = with_hosts(follow_environment(read_service_config(settings.config), environment), environment)
     engines = load_engines(settings, plan)
     about = {
         "threads": plan.model_dump(),
-        "digests": {name: runtime.bundle.digest for name, runtime in engines.items()},
-        "size_bytes": {name: runtime.size_bytes for name, runtime in engines.items()},
         "versions": {name: importlib.metadata.version(name) for name in ("bentoml", "onnxruntime", "tokenizers")},
     }
     default = settings.default or choose_default(engines)
-    return create_app(engines, default, config, about, threads=plan.intra_op_threads)
+    home = home_from(environment, plan.workers, config)
+    return create_app(engines, default, config, about, threads=plan.intra_op_threads, home=home)
 
 
 @bentoml.service(
@@ -110,9 +133,13 @@ class Understudy:
     @staticmethod
     def verify() -> None:
         """Refuse to start over a damaged bundle, in two lines, before there is a worker that would be restarted."""
+        if CHECKED in os.environ:
+            return
         try:
-            plan_from(os.environ)
-            check_settings(read_settings(os.environ, ROOT))
+            settings = read_settings(os.environ, ROOT)
+            config = follow_environment(read_service_config(settings.config), os.environ)
+            check_settings(settings)
+            home_from(os.environ, plan_from(os.environ).workers, config)
         except UnderstudyError as error:
             raise SystemExit(f"error: {error}") from None
 
@@ -127,6 +154,10 @@ class Understudy:
         """Finish what was admitted."""
         self._ready = False
         await self._running.aclose()
+
+    def __is_alive__(self) -> bool:
+        """BentoML's `/livez`: no thread that computes has ended."""
+        return not self.app.state.broken()
 
     def __is_ready__(self) -> bool:
         """BentoML's `/readyz`."""

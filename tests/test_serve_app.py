@@ -38,6 +38,7 @@ class Echo:
     pooling: str = "mean"
     batch_tokens: int = 100
     gate: threading.Event = field(default_factory=threading.Event)
+    started: threading.Event = field(default_factory=threading.Event)
     seen: list[str] = field(default_factory=list)
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
@@ -46,7 +47,8 @@ class Echo:
 
     def compute(self, encodings: Sequence[str], *, wide: bool) -> Computed:  # noqa: ARG002
         if encodings[0] not in WARM_UP:
-            self.gate.wait(5)
+            self.started.set()
+            self.gate.wait(20)
         self.seen += encodings
         if "fail" in encodings:
             raise RuntimeError(f"secret {encodings}")
@@ -67,7 +69,7 @@ def engines(tmp_path_factory) -> dict[str, Runtime]:
 
 @pytest.fixture(scope="module")
 def client(engines):
-    with open_client(create_app(engines, "student/int8", CONFIG, {"threads": 1})) as client:
+    with open_client(create_app(engines, "student/int8", CONFIG, {"threads": {"cores": 1}})) as client:
         yield client
 
 
@@ -267,7 +269,7 @@ def test_info(client, engines):
     assert [model["id"] for model in info["models"]] == list(engines)
     assert info["models"][0]["labels_count"] == len(LABELS)
     assert info["models"][0]["max_tokens"] == MAX_TOKENS
-    assert (info["threads"], info["limits"]["texts"]) == (1, CONFIG.limits.texts)
+    assert (info["threads"], info["limits"]["texts"]) == ({"cores": 1}, CONFIG.limits.texts)
 
 
 def test_metrics(engines):

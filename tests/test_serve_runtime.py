@@ -14,12 +14,12 @@ from onnx import numpy_helper
 from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, describe, make_bundle
 from tokenizers import Tokenizer
 
-from artifact.config import parse_config
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import Request, seal
-from serve.bundle import Bundle, BundleInfo, open_bundle
-from serve.engine import Engine, normalize, scores_of, softmax
-from serve.runtime import Runtime, cut_batches
+from serve.bundle import open_bundle
+from serve.engine import Engine, kind_of, normalize, scores_of, softmax
+from serve.padding import cut_batches
+from serve.runtime import Runtime
 from serve.threads import available_cores
 
 ODD_TEXTS = ["", " ", "\0", "a\0b", "\ud800", "\udfff x \ud83d", "\U0001f600", "\u202e\ufeff", "x" * 5000, "rain " * 99]
@@ -117,6 +117,16 @@ def test_batched_equals_one_by_one(bundle, texts, batch_tokens):
         np.testing.assert_allclose(together.logits[row], alone.logits[0], atol=1e-5)
         np.testing.assert_allclose(together.embeddings[row], alone.embeddings[0], atol=1e-5)
         assert together.tokens[row] == alone.tokens[0]
+
+
+def test_runs_beside_each_other_answer_alike(bundle):
+    """Oracle: identity. With a second session for runs on one thread each, every row is what the text alone gives."""
+    runtime = Runtime.open(bundle, threads=min(2, available_cores()), shared=True)
+    texts = [" ".join(["rain wake jazz"] * number) for number in range(12)]
+    together = runtime.run(texts)
+    for row, text in enumerate(texts):
+        np.testing.assert_allclose(together.logits[row], runtime.run([text]).logits[0], atol=1e-5)
+    assert runtime.run([]).logits.shape == (0, len(LABELS))
 
 
 @given(lengths=st.lists(st.integers(1, 500), max_size=60), batch_tokens=st.integers(1, 2000))
@@ -255,16 +265,27 @@ def test_scores_are_what_the_columns_mean(problem, scores):
     np.testing.assert_allclose(scores_of(logits, problem), [scores], rtol=1e-6)
 
 
-def test_a_bundle_that_tags_tokens_is_refused(tmp_path):
-    """Oracle: the message; its logits are no row a text."""
-    bundle = make_bundle(tmp_path / "bundle")
-    about = json.loads((bundle / "understudy.json").read_text()) | {"task": "token-classification"}
-    (bundle / "understudy.json").write_text(json.dumps(about))
-    with pytest.raises(ArtifactError, match="is not what was sealed"):
-        Runtime.open(bundle)
-    info = parse_config(BundleInfo, about, where="test")
-    with pytest.raises(ArtifactError, match=r"is a bundle for token-classification\n  the runtime answers"):
-        Runtime.open(Bundle(directory=bundle, info=info, digest=""), threads=1)
+@pytest.mark.parametrize(("task", "kind"), [("token-classification", "tagger"), ("question-answering", "reader")])
+def test_a_bundle_that_reads_token_by_token(tmp_path, task, kind):
+    """Oracle: each text alone, computed by itself; no row of logits is made up for a text."""
+    runtime = Runtime.open(make_bundle(tmp_path / "bundle", task=task), threads=1)
+    assert kind_of(runtime) == kind
+    texts = ["wake me", "", "will it rain tomorrow"]
+    outputs = runtime.run(texts)
+    assert outputs.logits.shape == (3, 0)
+    for name, rows in outputs.pieces.items():
+        for text, row, tokens in zip(texts, rows, outputs.tokens, strict=True):
+            assert len(row) == tokens
+            np.testing.assert_allclose(row, runtime.run([text]).pieces[name][0], atol=1e-6)
+
+
+def test_show_tokens_leaves_truncation_to_others(tmp_path):
+    """Oracle: the tokenizer's own setting, which other threads rely on meanwhile."""
+    runtime = Runtime.open(make_bundle(tmp_path / "bundle"), threads=1)
+    (shown,) = runtime.show_tokens(["rain " * 40], special=False)
+    assert len(shown) == 40
+    assert runtime.whole.truncation is None
+    assert runtime.tokenizer.truncation["max_length"] == MAX_TOKENS
 
 
 def test_softmax_and_normalize():

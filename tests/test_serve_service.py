@@ -164,6 +164,8 @@ def test_package_is_a_bento_that_knows_its_bundles(bundle, tmp_path):
     assert settings.bundles["student"].is_dir()
     assert not any(path.is_symlink() or "__pycache__" in path.parts for path in files)
     assert any(line.startswith("onnxruntime") for line in facts["packages"])
+    assert (bento / "env/python/requirements.lock.txt").read_text().splitlines() == facts["locked"]
+    assert not {"torch", "transformers", "optimum", "onnx"} & {line.partition("==")[0] for line in facts["locked"]}
     assert facts["tag"].startswith("understudy:")
     json.dumps(facts)
     with pytest.raises(ServeError, match="no model 'nobody'"):

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -13,7 +14,7 @@ from serve.batching.errand import Post, Run
 from serve.batching.ticket import Ticket
 from serve.engine import Outputs, Servable, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
-from serve.metrics import Metrics
+from serve.metrics import Meters, Metrics
 from serve.problem import Problem
 
 BYTES_PER_TOKEN = 3
@@ -43,13 +44,16 @@ class Lane:
         """Of requests that wait or are being computed, estimated."""
         self._crew = crew
         self._limits = limits
-        self._metrics = metrics
+        self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
-        self._post = Post(engine, self._hand_over)
+        # Weak, or the lane and its post would keep each other, and with them a model that was swapped for another.
+        hand_over = weakref.WeakMethod(self._hand_over)
+        self._post = Post(engine, lambda run, finished: _tell(hand_over(), run, finished))
         self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
         crew.join(self._post)
 
     async def run(self, texts: Sequence[Text]) -> Answer:
@@ -85,6 +89,10 @@ class Lane:
         finally:
             self._count(-1, -cost)
 
+    async def work_out(self, job: Callable[[], Result], cost: int) -> Result:
+        """What `job` makes of an answer of `cost` tokens: here where that is little, else on a thread of the crew."""
+        return job() if cost <= INLINE_TOKENS else await self._do(job)
+
     async def warm_up(self, texts: Sequence[Text]) -> None:
         """Run each text alone in both ways there are, so that no request is the first of either."""
         for text in texts:
@@ -95,9 +103,16 @@ class Lane:
                 self._learn((time.perf_counter() - begun) / int(tokens.lengths.sum()))
 
     async def drain(self) -> None:
-        """Once all that was admitted is answered, leave the crew; the lane then takes nothing any more."""
-        await self._empty.wait()
-        self._crew.leave(self._post)
+        """Once all that was admitted is answered, leave the crew.
+
+        A request that chose this lane before it was replaced may still ask it once more, as one of several steps: it
+        is answered, the lane being at the crew for as long as that takes.
+        """
+        while self.queued_tokens:
+            await self._empty.wait()
+        if not self._retired:
+            self._retired = True
+            self._crew.leave(self._post)
 
     def refuse_when_full(self) -> None:
         """`Problem` 429 when no request would be admitted, at whatever lane of the crew: before its body is read."""
@@ -160,8 +175,8 @@ class Lane:
             queue=max(0.0, begun - ticket.arrived - ticket.tokens.seconds),
             inference=ticket.ended - begun,
         )
-        for phase in ("tokenization", "queue", "inference"):
-            self._metrics.phases.labels(self.engine.name, phase).observe(getattr(answer, phase))
+        for phase, meter in self._meters.phases.items():
+            meter.observe(getattr(answer, phase))
         return answer
 
     def _admit(self, cost: int) -> None:
@@ -171,24 +186,33 @@ class Lane:
             _refuse(self._crew.backlog_seconds)
 
     def _count(self, requests: int, tokens: int) -> None:
+        before = self.queued_tokens
         self.queued_tokens += tokens
+        if self._retired and bool(before) != bool(self.queued_tokens):
+            (self._crew.join if self.queued_tokens else self._crew.leave)(self._post)
         (self._empty.clear if self.queued_tokens else self._empty.set)()
         self._post.backlog_seconds = self.queued_tokens * self._seconds_per_token / self._crew.threads
-        self._metrics.queued.labels(self.engine.name).inc(requests)
-        self._metrics.queued_tokens.labels(self.engine.name).inc(tokens)
+        if requests:
+            self._meters.queued.inc(requests)
+        self._meters.queued_tokens.inc(tokens)
 
     def _observe(self, run: Run) -> None:
-        name, metrics = self.engine.name, self._metrics
-        metrics.batch_texts.labels(name).observe(len(run.places))
-        metrics.batch_tokens.labels(name).observe(run.tokens)
-        metrics.tokens.labels(name).inc(run.tokens)
-        metrics.padded_tokens.labels(name).inc(run.padded_tokens)
+        meters = self._meters
+        meters.batch_texts.observe(len(run.places))
+        meters.batch_tokens.observe(run.tokens)
+        meters.tokens.inc(run.tokens)
+        meters.padded_tokens.inc(run.padded_tokens)
         self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
 
     def _learn(self, seconds_per_token: float) -> None:
         """Thread-seconds; the mean forgets by a tenth."""
         known = self._seconds_per_token or seconds_per_token
         self._seconds_per_token = known + 0.1 * (seconds_per_token - known)
+
+
+def _tell(told: Callable[[Run, Sequence[Ticket]], None] | None, run: Run, finished: Sequence[Ticket]) -> None:
+    if told is not None:  # gone, it has nobody left who waits
+        told(run, finished)
 
 
 def _refuse(backlog: float) -> NoReturn:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired
 
+import orjson
 from starlette.responses import Response
 from typing_extensions import TypedDict  # Python 3.11's own has no required keys that pydantic could read
 
@@ -40,6 +41,55 @@ class Prediction(TypedDict):
 
     label: str
     score: float
+
+
+class OutOfDomain(TypedDict):
+    """How far a text is from those the model knows."""
+
+    score: float
+    flag: bool | None
+    """Whether that is too far; null where no threshold is known."""
+
+
+class Classification(TypedDict):
+    """What a text is, who says so, and how sure that one is."""
+
+    model: str
+    """Who was asked."""
+    label: str
+    """The best."""
+    score: float
+    """Of that label."""
+    scores: list[Prediction]
+    """Best first."""
+    answered_by: str
+    confidence: float | None
+    """Probability of the best label, whether or not `score` is a logit; null for a regression."""
+    out_of_domain: OutOfDomain | None
+    """Null when the model does not say."""
+    escalated: bool
+    """Whether the model asked was too unsure, and another answered."""
+
+
+class TextSpan(TypedDict):
+    """A part of a text, what it is and how likely: characters from `start` up to `end` of the text as it was sent."""
+
+    label: str
+    score: float
+    start: int
+    end: int
+    text: str
+
+
+class FoundAnswer(TypedDict):
+    """An answer and its place in the context; empty, from 0 to 0, where it is likeliest that there is none."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+    no_answer_score: float
+    """How likely it is that the context does not answer."""
 
 
 class Rank(TypedDict):
@@ -84,6 +134,13 @@ class Embeddings(TypedDict):
     usage: Usage
 
 
+Digests = TypedDict("Digests", {"from": str, "to": str})
+"""SHA-256 over the files of each bundle."""
+Swapped = TypedDict("Swapped", {"model": str, "from": str, "to": str, "digests": Digests, "seconds": float})
+"""Which bundle a model was served from, and which it is served from now; `seconds` from the asking to the last answer
+of the one before."""
+
+
 class Model(TypedDict):
     """A model that gives embeddings; `created` is when this service began, in seconds since 1970."""
 
@@ -101,9 +158,23 @@ class Models(TypedDict):
 
 
 def reply(value: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """`value` as JSON, in ASCII and without NaN; `ValueError` when it holds one."""
-    body = json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
-    return Response(body, status, dict(headers or {}), media_type="application/json")
+    """`value` as JSON without NaN; `ValueError` when it holds one."""
+    return Response(encode(value), status, dict(headers or {}), media_type="application/json")
+
+
+def encode(value: Any) -> bytes:
+    """`value` as JSON in UTF-8; `ValueError` when it holds a NaN or an infinity.
+
+    orjson is several times as fast on vectors, but writes NaN as null and refuses half a surrogate pair: what may be
+    the first and what is the second is left to `json`, which refuses the one and escapes the other.
+    """
+    try:
+        body = orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        body = b"null"
+    if b"null" not in body:
+        return body
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
 def reply_problem(problem: Problem, path: str) -> Response:

@@ -18,8 +18,12 @@ from serve.http.openapi import describe_api
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
+from serve.runtime import Runtime
 
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+PAGE_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 
 @dataclass(kw_only=True)
@@ -58,13 +62,17 @@ class AboutRoutes:
         desk = self.desk
         default = desk.roster.aliases[desk.roster.default]
         engines = [lane.engine for lane in desk.roster.lanes.values()]
-        digest = self.about.get("digests", {}).get(default)
+        runtimes = [engine for engine in engines if isinstance(engine, Runtime)]
+        # Asked for now, and not told once: a bundle may have been swapped for another.
+        digests = {runtime.name: runtime.bundle.digest for runtime in runtimes}
         return reply(
             {
-                **describe_default(desk, desk.roster.lanes[default].engine, digest),
+                **describe_default(desk, desk.roster.lanes[default].engine, digests.get(default)),
                 "default": default,
                 "models": [_describe(engine) for engine in engines],
                 "limits": desk.limits.model_dump(mode="json"),
+                "digests": digests,
+                "size_bytes": {runtime.name: runtime.size_bytes for runtime in runtimes},
                 **self.about,
             }
         )
@@ -112,6 +120,8 @@ def describe_default(desk: Desk, engine: Engine, digest: str | None) -> dict[str
 
 def _describe_type(engine: Engine) -> dict[str, Any]:
     kind = kind_of(engine)
+    if kind == "reader":
+        return {kind: {}}
     if kind == "embedding":
         return {kind: {"pooling": engine.pooling}}
     id2label = {str(index): label for index, label in enumerate(engine.labels)}

@@ -1,0 +1,121 @@
+"""Alerts and dashboard ask for metrics that there are, in queries that Prometheus reads."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from serve.metrics import Metrics
+
+DEPLOY = Path(__file__).parent.parent / "deploy"
+RULES = DEPLOY / "prometheus/rules.yaml"
+DASHBOARD = json.loads((DEPLOY / "grafana/understudy.json").read_text(encoding="utf-8"))
+PROMTOOL = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+
+COMING = {
+    *(f"understudy_cascade_{name}_total" for name in ("texts", "escalations")),
+    *(f"understudy_shadow_{name}" for name in ("texts_total", "agreed_total", "dropped_total")),
+    *(f"understudy_shadow_{name}" for name in ("agreement", "agreement_low", "agreement_high")),
+    "understudy_score_drift",
+    "understudy_out_of_domain_rate",
+    "understudy_out_of_domain_texts_total",
+    "understudy_swaps_total",
+}
+"""Metrics of issue 5 that the application is still to get."""
+
+
+def queries() -> Iterator[str]:
+    """Of all rules and panels."""
+    for group in yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]:
+        yield from (rule["expr"] for rule in group["rules"])
+    for panel in DASHBOARD["panels"]:
+        yield from (target["expr"] for target in panel.get("targets", ()))
+
+
+def samples() -> set[str]:
+    """Names under which the application's metrics appear."""
+    kinds = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+    families = Metrics()._registry.collect()
+    return {family.name + ending for family in families for ending in kinds[family.type]}
+
+
+def asked() -> set[str]:
+    return {name for query in queries() for name in re.findall(r"\bunderstudy_\w+", query)}
+
+
+def test_every_metric_asked_for_exists():
+    """Oracle: the application's own registry, and the list of those to come."""
+    assert asked() - samples() - COMING == set()
+
+
+def test_what_has_come_is_no_longer_to_come():
+    """Oracle: the same registry: a name that is in it must leave the list."""
+    assert samples() & COMING == set()
+
+
+def test_every_metric_is_shown():
+    """Oracle: the registry: each of its families is on the dashboard or in a rule."""
+    ours = {name for name in samples() if name.startswith("understudy_")}
+    assert {base(name) for name in ours} - {base(name) for name in asked()} == set()
+
+
+def base(name: str) -> str:
+    return re.sub(r"_(total|bucket|sum|count)$", "", name)
+
+
+def test_panels_lie_beside_each_other():
+    """Oracle: Grafana's grid of 24 columns: no two panels share a cell; ids are unique."""
+    cells: dict[tuple[int, int], str] = {}
+    for panel in DASHBOARD["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        for column in range(place["x"], place["x"] + place["w"]):
+            for line in range(place["y"], place["y"] + place["h"]):
+                assert cells.setdefault((column, line), panel["title"]) == panel["title"]
+    ids = [panel["id"] for panel in DASHBOARD["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_variable_is_declared():
+    """Oracle: the dashboard's own list, and Grafana's interval."""
+    declared = {each["name"] for each in DASHBOARD["templating"]["list"]} | {"__rate_interval"}
+    assert set(re.findall(r"\$\{?(\w+)", json.dumps(DASHBOARD["panels"]))) <= declared
+
+
+def run(*arguments: str) -> Any:
+    return subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+
+
+@PROMTOOL
+def test_alerts_ring_when_they_should():
+    """Oracle: Prometheus's own evaluation of invented series, good and bad."""
+    done = run("test", "rules", str(DEPLOY / "prometheus/rules_test.yaml"))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@PROMTOOL
+def test_panels_hold_queries_that_prometheus_reads(tmp_path):
+    """Oracle: Prometheus's parser, each query as the expression of a recording rule, Grafana's variables filled in."""
+    rules = [{"record": f"panel:{number}", "expr": fill(query)} for number, query in enumerate(queries())]
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
+    done = run("check", "rules", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def fill(query: str) -> str:
+    return query.replace("$__rate_interval", "1m").replace("$instance", ".*").replace("$model", ".*")
+
+
+def test_the_rule_tests_name_every_alert():
+    """Oracle: the rules."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    alerts = {rule["alert"] for group in groups for rule in group["rules"]}
+    text = (DEPLOY / "prometheus/rules_test.yaml").read_text(encoding="utf-8")
+    assert {name for name in alerts if name not in text} == set()

@@ -1,5 +1,6 @@
 """The out-of-domain gate: fitted, sealed, computed in the graph, and said over HTTP."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -303,6 +304,10 @@ def test_every_answer_says_how_far_out_its_texts_are(client, guarded):
         flags = [f == "true" for f in answer.headers["x-out-of-domain"].split(",")]
         np.testing.assert_allclose(scores, guarded["int8"].run(texts).domain, rtol=0.2)  # company moves int8
         assert flags == [score > guarded["int8"].domain_threshold for score in scores]
+    told = client.post("/classify", {"inputs": make_texts(1)})
+    verdict = told.json()["out_of_domain"]
+    assert f"{verdict['score']:.5g}" == told.headers["x-out-of-domain-score"]
+    assert verdict["flag"] is (told.headers["x-out-of-domain"] == "true")
     assert "x-out-of-domain" not in client.post("/predict", {"inputs": texts, "model": "bare"}).headers
     told = {model["id"]: model["domain_threshold"] for model in client.get("/info").json()["models"]}
     assert told == {"student/int8": guarded["int8"].domain_threshold, "bare/int8": None}
@@ -331,7 +336,8 @@ def test_verdicts():
     )
     assert [verdict["flag"] for verdict in domain_of(Gated(), outputs)] == [False, True, True]
     assert domain_headers(Gated(), outputs)["x-out-of-domain-score"] == "1,2,nan"
-    assert domain_of(object(), outputs) is None
+    assert domain_of(object(), outputs)[1] == {"score": 2.0, "flag": None}
+    assert domain_of(Gated(), dataclasses.replace(outputs, domain=None)) is None
     assert domain_headers(object(), outputs) == {}
 
 

@@ -4,10 +4,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import TypedDict  # Python 3.11's own has no required keys that pydantic could read
 
 from serve.batching.lane import Answer, Lane
 from serve.engine import Engine, Floats, Outputs, Text
+from serve.http.replies import OutOfDomain
 from serve.metrics import Metrics
 
 SCORE_HEADER = "x-out-of-domain-score"
@@ -16,26 +16,21 @@ HEADER_TEXTS = 32
 """Answers to more texts carry no headers of it: proxies commonly refuse headers of more than 4 to 8 kB."""
 
 
-class DomainVerdict(TypedDict):
-    """How far one text is from those the model knows, and whether that is too far."""
-
-    score: float
-    flag: bool
-
-
-def domain_of(engine: Engine, outputs: Outputs) -> list[DomainVerdict] | None:
-    """A verdict for each text, in their order; None where the model has no gate."""
-    threshold = threshold_of(engine)
-    if threshold is None or outputs.domain is None:
+def domain_of(engine: Engine, outputs: Outputs) -> list[OutOfDomain] | None:
+    """A verdict for each text, in their order; None where the graph does not say how far they are."""
+    if outputs.domain is None:
         return None
-    flags = out_of_domain(outputs.domain, threshold)
-    return [{"score": float(score), "flag": bool(flag)} for score, flag in zip(outputs.domain, flags, strict=True)]
+    threshold = threshold_of(engine)
+    if threshold is None:
+        return [{"score": score, "flag": None} for score in outputs.domain.tolist()]
+    flags = out_of_domain(outputs.domain, threshold).tolist()
+    return [{"score": score, "flag": flag} for score, flag in zip(outputs.domain.tolist(), flags, strict=True)]
 
 
 def domain_headers(engine: Engine, outputs: Outputs) -> dict[str, str]:
     """The verdicts of up to `HEADER_TEXTS` texts, separated by commas; nothing for more, or without a gate."""
     verdicts = domain_of(engine, outputs) if len(outputs.tokens) <= HEADER_TEXTS else None
-    if not verdicts:
+    if not verdicts or threshold_of(engine) is None:
         return {}
     return {
         SCORE_HEADER: ",".join(f"{verdict['score']:.5g}" for verdict in verdicts),

@@ -112,6 +112,16 @@ def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     serve = commands.add_parser("serve", help="serve bundles on this machine")
     add_options(serve)
     serve.set_defaults(action=serve_from)
+    key = commands.add_parser("key", help="make an API key for a service: the key on stdout, what accepts it on stderr")
+    key.add_argument("name", nargs="?", default="client", metavar="NAME", help="whose it is (default: %(default)s)")
+    key.add_argument("--role", choices=("client", "admin"), default="client", help="admins may swap models too")
+    key.set_defaults(action=_key)
+    swap = commands.add_parser("swap", help="have a running service serve a model from another bundle")
+    swap.add_argument("url", metavar="URL", help="where it serves, such as http://127.0.0.1:3000")
+    swap.add_argument("model", metavar="MODEL", help="such as student")
+    swap.add_argument("bundle", metavar="BUNDLE", help="a folder below its `swap_from`; or previous, or original")
+    swap.add_argument("--key-env", default="UNDERSTUDY_KEY", metavar="NAME", help="variable that holds an admin's key")
+    swap.set_defaults(action=_swap)
     commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
         action=_doctor
     )
@@ -148,6 +158,29 @@ def _verify(options: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
     sys.stdout.write("\n".join(verify(options.directory)) + "\n")
+    return 0
+
+
+def _key(options: argparse.Namespace) -> int:
+    from artifact.errors import ConfigError
+    from serve.keys import NAME, make_key
+
+    if not NAME.fullmatch(options.name):
+        raise ConfigError(f"{options.name!r} is no name for a key", "use letters, digits, dots, dashes; 64 at most")
+    key, entry = make_key(options.name, options.role)
+    sys.stderr.write("# shown once; for the file of `understudy serve --config`:\napi_keys:\n")
+    sys.stderr.write(f"  - {{name: {entry.name}, role: {entry.role}, sha256: {entry.sha256}}}\n")
+    sys.stdout.write(f"{key}\n")
+    return 0
+
+
+def _swap(options: argparse.Namespace) -> int:
+    import json
+
+    from serve.swap.client import ask_swap
+
+    told = ask_swap(options.url, options.model, options.bundle, options.key_env)
+    sys.stdout.write(json.dumps(told) + "\n")
     return 0
 
 

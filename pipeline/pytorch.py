@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,13 @@ import numpy as np
 
 from artifact.errors import ModelError
 from serve.engine import Computed, Floats, Outputs, Piece, Problem, Text, Token, Tokens, outputs_of
+from serve.passages.passage import Passage
 from serve.threads import plan_threads
-from serve.tokens import show_tokens
+from serve.tokens import copy_untruncated, read_passages, show_tokens
 
 if TYPE_CHECKING:
     import torch
+    from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 BATCH_TOKENS = 16_384
@@ -96,9 +99,16 @@ class PyTorchEngine:
 
     def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
-        backend = self.tokenizer.backend_tokenizer
-        backend.no_padding()  # `run` padded to the longest; it says so again each time
-        return show_tokens(backend, texts, special=special)
+        return show_tokens(self.whole, texts, special=special)
+
+    def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
+        """`texts` as tokens, none cut off, and the seconds it took."""
+        return read_passages(self.whole, texts)
+
+    @cached_property
+    def whole(self) -> "Tokenizer":
+        """The tokenizer without truncation and padding, which every call of the other sets anew."""
+        return copy_untruncated(self.tokenizer.backend_tokenizer)
 
     def tokenize(self, texts: Sequence[Text]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`."""

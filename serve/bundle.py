@@ -1,5 +1,6 @@
 """A bundle on disk: graphs by precision, a tokenizer, and `understudy.json`, which says what they are."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,12 +11,14 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
 from serve.engine import Problem
-
-ANSWERED = ("classification", "ranking", "embedding")
-"""Tasks whose graphs give one row a text, which is what the runtime hands on."""
+from serve.external import check_external_data
 
 DESCRIPTION = "understudy.json"
 TOKENIZER = "tokenizer.json"
+
+
+BY_TOKEN: Mapping[str, Problem] = {"token-classification": "token-labels", "question-answering": "answer-span"}
+"""Tasks whose graphs say something of every token, and what."""
 
 
 class Padding(Config):
@@ -41,7 +44,7 @@ class BundleInfo(Config):
     """Model, such as `student`."""
     task: Literal["classification", "ranking", "token-classification", "question-answering", "embedding"]
     problem: Problem | None = None
-    """What the columns of a classifier's logits are."""
+    """What the columns of a classifier's logits are; None for any other task."""
     pooling: Pooling = Pooling()
     labels: tuple[str, ...] = ()
     """Columns of the logits."""
@@ -55,6 +58,11 @@ class BundleInfo(Config):
     padding: Padding
     inputs: tuple[str, ...]
     """Names of the graph's inputs."""
+
+    @property
+    def means(self) -> Problem | None:
+        """What the logits are; None where they rank, or where there are none."""
+        return self.problem or BY_TOKEN.get(self.task)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,14 +85,16 @@ class Bundle:
 def open_bundle(directory: Path) -> Bundle:
     """The bundle at `directory`, its hashes verified and its description parsed.
 
-    Raises `ArtifactError`: not sealed, not a bundle, a file missing or changed (named), or a description that
-    does not parse or names a file that was not sealed.
+    Raises `ArtifactError`: not sealed, not a bundle, a file missing or changed (named), a description that does not
+    parse or names a file that was not sealed, or a graph that reads one.
     """
     manifest = open_artifact(directory, kind="bundle")
     info = _read_description(directory)
     unsealed = [name for name in (TOKENIZER, *info.precisions.values()) if name not in manifest.files]
     if unsealed:
         raise ArtifactError(f"{directory} lacks {', '.join(unsealed)}", "export it again with --force")
+    for graph in info.precisions.values():
+        check_external_data(directory, graph, manifest.files)
     return Bundle(directory=directory, info=info, digest=manifest.digest)
 
 

@@ -10,7 +10,19 @@ from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
-from serve.settings import BUNDLES, CACHE, CHECKED, CONFIG, DEFAULT, THREADS, WORKERS, Settings, check_settings
+from serve.settings import (
+    BUNDLES,
+    CACHE,
+    CHECKED,
+    CONFIG,
+    DEFAULT,
+    HOME,
+    HOSTS,
+    THREADS,
+    WORKERS,
+    Settings,
+    check_settings,
+)
 from serve.threads import ThreadPlan, plan_threads
 
 
@@ -26,7 +38,8 @@ def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000,
     say(f"threads: {plan}")
     say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")
     with tempfile.TemporaryDirectory(prefix="understudy-") as home:
-        os.environ.update(environment_of(settings, plan, Path(home)), **{CHECKED: "1"})
+        asked = environment_of(settings, plan, Path(home)) | {CHECKED: "1"}
+        os.environ.update({**hosts_of(host), **os.environ, **asked})
         return _supervise(host, port)
 
 
@@ -64,9 +77,17 @@ def environment_of(settings: Settings | None, plan: ThreadPlan, home: Path) -> d
         THREADS: str(plan.intra_op_threads),
         CACHE: str(home / "packed"),
         "BENTOML_HOME": str(home),
+        HOME: str(home),
         "BENTOML_DO_NOT_TRACK": "True",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def hosts_of(host: str) -> dict[str, str]:
+    """On a loopback address, the names it goes by; on any other, whoever set it up knows them."""
+    address = ipaddress.ip_address(host)
+    shown = f"[{address}]" if address.version == 6 else str(address)
+    return {HOSTS: ",".join(dict.fromkeys([shown, "localhost", "127.0.0.1", "[::1]"]))} if address.is_loopback else {}
 
 
 def check_address(host: str, port: int) -> None:

@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from artifact.config import Config, parse_config, read_yaml
+from artifact.errors import ConfigError
+from serve.keys import ApiKey
 from serve.limits import Limits
 
+Openable = Literal["/", "/docs", "/openapi.json", "/info", "/metrics", "/v1/models"]
+"""Routes that tell of the service and ask no model."""
 COLLECTOR = "OTEL_EXPORTER_OTLP_ENDPOINT"
 """Variable in which all that speaks OpenTelemetry looks for its collector."""
 
@@ -27,11 +32,36 @@ class ServiceConfig(Config):
     limits: Limits = Limits()
     telemetry: Telemetry | None = None
     """None: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else no spans."""
+    api_keys: tuple[ApiKey, ...] = ()
+    """Keys that are accepted, as `understudy key` makes them; none: everybody may ask, and nobody may swap."""
+    open_routes: tuple[Openable, ...] = ()
+    """What `GET` answers without a key; `/health` and BentoML's probes always do."""
+    hosts: tuple[str, ...] | None = None
+    """Names under which the service may be called (Host headers, without port); None: any name."""
+    swap_from: Path | None = None
+    """Folder whose bundles `POST /admin/swap` may exchange a model for, seen from this file; None: no swaps."""
+
+    @field_validator("api_keys")
+    @classmethod
+    def _each_once(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
+        for names in ([key.name for key in keys], [key.sha256 for key in keys]):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{', '.join(twice)} stands twice")
+        return keys
 
 
 def read_service_config(path: Path | None) -> ServiceConfig:
     """The file's content, all defaults for None; `ConfigError` that lists every fault, with its place."""
-    return ServiceConfig() if path is None else parse_config(ServiceConfig, read_yaml(path), where=str(path))
+    if path is None:
+        return ServiceConfig()
+    config = parse_config(ServiceConfig, read_yaml(path), where=str(path))
+    if config.swap_from is None:
+        return config
+    folder = (path.parent / config.swap_from).resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"{path}: swap_from: there is no folder {folder}", "name one, seen from the config's own")
+    return config.model_copy(update={"swap_from": folder})
 
 
 def follow_environment(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:

@@ -7,8 +7,14 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Problem = Literal["single-label", "multi-label", "regression"]
-"""What the columns of a classifier's logits are: rivals, independent yes or no, or a measured quantity."""
+from serve.passages.passage import Passage
+
+Problem = Literal["single-label", "multi-label", "regression", "token-labels", "answer-span"]
+"""What the columns of a classifier's logits are: rivals, independent yes or no, or a measured quantity.
+
+The last two are of graphs that give no row a text, but one a token: rivals of each token, or whether an answer begins
+and ends there.
+"""
 DOMAIN = "domain_distance"
 """Output of a guarded graph: `[batch]`, how far each text is from those the model knows."""
 PER_TOKEN = frozenset({"start_logits", "end_logits", "token_logits"})
@@ -135,6 +141,9 @@ class Servable(Engine, Protocol):
     def tokenize(self, texts: Sequence[Text]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`; any thread may call it at any time."""
 
+    def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
+        """`texts` as tokens, none cut off, with their characters, and the seconds it took; from any thread, too."""
+
     def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:
         """One run of the graph: on all threads of the plan when `wide`, else on the thread that calls alone."""
 
@@ -142,9 +151,10 @@ class Servable(Engine, Protocol):
 def outputs_of(engine: Engine, tokens: Tokens, computed: Computed, padded_tokens: int) -> Outputs:
     """What `computed`, a row for each of `tokens`, answers."""
     rows = len(tokens.lengths)
-    stacked = {name: np.stack(arrays) for name, arrays in computed.items() if rows and arrays[0].ndim <= 1}
+    columns = 0 if engine.problem in KINDS_BY_TOKEN else len(engine.labels)
+    stacked = {name: np.stack(arrays) for name, arrays in computed.items() if rows and name not in PER_TOKEN}
     return Outputs(
-        logits=stacked.get("logits", np.zeros((rows, len(engine.labels)), dtype=np.float32)),
+        logits=stacked.get("logits", np.zeros((rows, columns), dtype=np.float32)),
         embeddings=stacked.get("sentence_embedding", np.zeros((rows, engine.embedding_size), dtype=np.float32)),
         tokens=tokens.lengths,
         truncated=tokens.truncated,
@@ -155,12 +165,19 @@ def outputs_of(engine: Engine, tokens: Tokens, computed: Computed, padded_tokens
     )
 
 
-Kind = Literal["classifier", "reranker", "embedding"]
-"""What a model is for, in text-embeddings-inference's words."""
+Kind = Literal["classifier", "reranker", "embedding", "tagger", "reader"]
+"""What a model is for: text-embeddings-inference's words, and ours for what it does not serve."""
+KINDS_BY_TOKEN: Mapping[str | None, Kind] = {"token-labels": "tagger", "answer-span": "reader"}
+"""By problem, of models that give a row a token: one labels tokens, the other finds answers."""
 
 
 def kind_of(engine: Engine) -> Kind:
-    """By its columns: none, an embedding; one, which two texts can be put in order by; several, labels."""
+    """By its columns: none, an embedding; one, which two texts can be put in order by; several, labels.
+
+    Of a graph that gives a row a token, by what that says.
+    """
+    if engine.problem in KINDS_BY_TOKEN:
+        return KINDS_BY_TOKEN[engine.problem]
     if not engine.labels:
         return "embedding"
     return "classifier" if len(engine.labels) > 1 else "reranker"

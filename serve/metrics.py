@@ -62,6 +62,12 @@ class Metrics:
         self.workers = self._gauge("workers", "Worker processes that live.", ())
         self.workers.set(1)
         self._threads = self._gauge("threads", "The thread plan, of the whole service.", ("kind",), "livemax")
+        self.swaps = Counter(
+            "understudy_swaps", "Swaps asked for or followed.", ("model", "outcome"), registry=self._registry
+        )
+        self.bundle_info = self._gauge(
+            "bundle_info", "Workers that serve the model from the bundle of that digest.", ("model", "digest")
+        )
 
     def show_plan(self, plan: Mapping[str, int]) -> None:
         """Cores, workers, and the threads that compute in each (`intra_op`)."""

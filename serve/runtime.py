@@ -21,10 +21,10 @@ import onnxruntime
 from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.digest import hash_json
-from artifact.errors import ArtifactError
-from serve.bundle import ANSWERED, TOKENIZER, Bundle, open_bundle, size_of
+from serve.bundle import TOKENIZER, Bundle, open_bundle, size_of
 from serve.engine import (
     DOMAIN,
+    KINDS_BY_TOKEN,
     PER_TOKEN,
     Computed,
     Floats,
@@ -40,9 +40,10 @@ from serve.engine import (
 )
 from serve.packed import packed
 from serve.padding import cut_batches, pad
+from serve.passages.passage import Passage
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
-from serve.tokens import mend, show_tokens
+from serve.tokens import copy_untruncated, mend, read_passages, show_tokens
 
 BATCH_TOKENS = 512
 """Padded tokens computed at once by default.
@@ -94,16 +95,13 @@ class Runtime:
         plan = plan_threads(threads=threads)
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-        if opened.info.task not in ANSWERED:
-            found = f"{opened.directory} is a bundle for {opened.info.task}"
-            raise ArtifactError(found, f"the runtime answers {', '.join(ANSWERED)}; optimum opens it")
         chosen, graph = opened.graph(precision)
         with contextlib.ExitStack() as stack:
             key = hash_json({"bundle": opened.digest, "precision": chosen})[:32]
             laid_out = stack.enter_context(packed(graph, key)) if shared else graph
             session = open_session(laid_out, opened.info, plan.intra_op_threads)
             narrow = open_session(laid_out, opened.info, 1) if shared and plan.intra_op_threads > 1 else None
-        return cls(
+        runtime = cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
             size_bytes=size_of(graph),
@@ -112,6 +110,9 @@ class Runtime:
             narrow=narrow,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
         )
+        if runtime.problem in KINDS_BY_TOKEN:
+            _ = runtime.whole  # opened now rather than by the first request
+        return runtime
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ class Runtime:
     @property
     def problem(self) -> Problem | None:
         """What the logits are."""
-        return self.bundle.info.problem
+        return self.bundle.info.means
 
     @property
     def embedding_size(self) -> int:
@@ -153,7 +154,16 @@ class Runtime:
 
     def show_tokens(self, texts: Sequence[str], *, special: bool) -> list[list[Token]]:
         """The tokens of each text, none cut off; with those the model adds of its own when `special`."""
-        return show_tokens(self.tokenizer, texts, special=special)
+        return show_tokens(self.whole, texts, special=special)
+
+    def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
+        """`texts` as tokens, none cut off, with their characters, and the seconds it took; of a pair, the second's."""
+        return read_passages(self.whole, texts)
+
+    @cached_property
+    def whole(self) -> Tokenizer:
+        """The tokenizer without truncation: a second one, for the setting is shared by all threads that use it."""
+        return copy_untruncated(self.tokenizer)
 
     def tokenize(self, texts: Sequence[Text]) -> Tokens:
         """`texts` as tokens, cut at `max_tokens`, a pair at its longer half; a lone surrogate becomes U+FFFD."""

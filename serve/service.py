@@ -21,7 +21,17 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from artifact.errors import UnderstudyError
 from serve.bundle import Bundle, open_bundle
 from serve.config import follow_environment, read_service_config
-from serve.settings import CHECKED, THREADS, WORKERS, Settings, check_settings, read_count, read_settings
+from serve.settings import (
+    CHECKED,
+    THREADS,
+    WORKERS,
+    Settings,
+    check_settings,
+    home_from,
+    read_count,
+    read_settings,
+    with_hosts,
+)
 from serve.threads import ThreadPlan, plan_threads
 
 if TYPE_CHECKING:
@@ -92,16 +102,15 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
 
     settings = read_settings(environment, root)
     plan = plan_from(environment)
-    config = follow_environment(read_service_config(settings.config), environment)
+    config = with_hosts(follow_environment(read_service_config(settings.config), environment), environment)
     engines = load_engines(settings, plan)
     about = {
         "threads": plan.model_dump(),
-        "digests": {name: runtime.bundle.digest for name, runtime in engines.items()},
-        "size_bytes": {name: runtime.size_bytes for name, runtime in engines.items()},
         "versions": {name: importlib.metadata.version(name) for name in ("bentoml", "onnxruntime", "tokenizers")},
     }
     default = settings.default or choose_default(engines)
-    return create_app(engines, default, config, about, threads=plan.intra_op_threads)
+    home = home_from(environment, plan.workers, config)
+    return create_app(engines, default, config, about, threads=plan.intra_op_threads, home=home)
 
 
 @bentoml.service(
@@ -127,10 +136,10 @@ class Understudy:
         if CHECKED in os.environ:
             return
         try:
-            plan_from(os.environ)
             settings = read_settings(os.environ, ROOT)
-            follow_environment(read_service_config(settings.config), os.environ)
+            config = follow_environment(read_service_config(settings.config), os.environ)
             check_settings(settings)
+            home_from(os.environ, plan_from(os.environ).workers, config)
         except UnderstudyError as error:
             raise SystemExit(f"error: {error}") from None
 

@@ -5,6 +5,8 @@ UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles
 UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
 UNDERSTUDY_CONFIG    file of limits and more: `serve.config`
 UNDERSTUDY_CACHE     folder of this service alone, for what its workers make once and share: `serve.packed`
+UNDERSTUDY_HOME      folder where the workers agree on swaps; needed where there are several and the config allows swaps
+UNDERSTUDY_HOSTS     names under which the service may be called, with commas between, beside those of the config
 UNDERSTUDY_WORKERS   processes, 1 by default
 UNDERSTUDY_THREADS   threads that compute in each; left out, an equal share of the cores
 """
@@ -18,12 +20,14 @@ from pydantic import Field
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
 from serve.bundle import open_bundle
-from serve.config import read_service_config
+from serve.config import ServiceConfig, read_service_config
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
 CONFIG = "UNDERSTUDY_CONFIG"
 CACHE = "UNDERSTUDY_CACHE"
+HOME = "UNDERSTUDY_HOME"
+HOSTS = "UNDERSTUDY_HOSTS"
 WORKERS = "UNDERSTUDY_WORKERS"
 THREADS = "UNDERSTUDY_THREADS"
 CHECKED = "UNDERSTUDY_CHECKED"
@@ -79,6 +83,23 @@ def check_settings(settings: Settings) -> None:
     if settings.default is not None and settings.default not in names:
         problem = f"there is no model {settings.default!r} to answer by default"
         raise ServeError(problem, f"name one of {', '.join(names)}")
+
+
+def home_from(environment: Mapping[str, str], workers: int, config: ServiceConfig) -> Path | None:
+    """Where the workers agree on swaps; `ServeError` when several would swap and have no such place."""
+    home = environment.get(HOME)
+    if not home and workers > 1 and config.swap_from is not None:
+        raise ServeError(f"{workers} workers cannot follow each other's swaps", f"set {HOME} to a folder of theirs")
+    if not home:
+        return None
+    Path(home).mkdir(parents=True, exist_ok=True)
+    return Path(home)
+
+
+def with_hosts(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:
+    """`config`, its hosts joined by those of `environment`."""
+    found = tuple(filter(None, environment.get(HOSTS, "").split(",")))
+    return config.model_copy(update={"hosts": (*(config.hosts or ()), *found)}) if found else config
 
 
 def parse_bundles(text: str) -> dict[str, Path]:

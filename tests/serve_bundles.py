@@ -18,7 +18,22 @@ MAX_TOKENS = 16
 WORDS = ("wake", "me", "at", "seven", "play", "some", "jazz", "will", "it", "rain", "tomorrow", "warm", "up")
 
 
-LABELS_OF = {"classification": LABELS, "ranking": ("LABEL_0",), "embedding": ()}
+TAGS = ("O", "B-TIME", "I-TIME", "B-ART", "I-ART")
+LABELS_OF = {
+    "classification": LABELS,
+    "ranking": ("LABEL_0",),
+    "embedding": (),
+    "token-classification": TAGS,
+    "question-answering": (),
+}
+OUTPUTS_OF = {
+    "classification": {"logits": ("batch", "labels")},
+    "ranking": {"logits": ("batch", "labels")},
+    "embedding": {},
+    "token-classification": {"logits": ("batch", "sequence", "labels")},
+    "question-answering": {"start_logits": ("batch", "sequence"), "end_logits": ("batch", "sequence")},
+}
+"""Beside the embedding. What is said of a token depends on it, its type and nothing around it."""
 
 
 def make_bundle(directory: Path, *, name: str = "student", seed: int = 0, task: str = "classification") -> Path:
@@ -28,8 +43,8 @@ def make_bundle(directory: Path, *, name: str = "student", seed: int = 0, task: 
     tokenizer = make_tokenizer()
     tokenizer.save(str(directory / "tokenizer.json"))
     vocabulary = tokenizer.get_vocab_size()
-    (directory / "onnx/model.onnx").write_bytes(make_graph(vocabulary, seed, labels))
-    (directory / "onnx/model_quantized.onnx").write_bytes(make_graph(vocabulary, seed + 1, labels))
+    (directory / "onnx/model.onnx").write_bytes(make_graph(vocabulary, seed, labels, task))
+    (directory / "onnx/model_quantized.onnx").write_bytes(make_graph(vocabulary, seed + 1, labels, task))
     (directory / "config.json").write_text("{}", encoding="utf-8")
     (directory / "understudy.json").write_text(json.dumps(describe(name, task)), encoding="utf-8")
     request = Request(stage="export", version=1, config={"name": name, "seed": seed, "task": task}, inputs={})
@@ -39,7 +54,6 @@ def make_bundle(directory: Path, *, name: str = "student", seed: int = 0, task: 
 
 def describe(name: str, task: str = "classification") -> dict[str, object]:
     problem = {"problem": "single-label"} if task == "classification" else {}
-    logits = {"logits": ["batch", "labels"]} if LABELS_OF[task] else {}
     return problem | {
         "schema_version": 1,
         "name": name,
@@ -47,7 +61,8 @@ def describe(name: str, task: str = "classification") -> dict[str, object]:
         "labels": list(LABELS_OF[task]),
         "max_tokens": MAX_TOKENS,
         "precisions": {"float32": "onnx/model.onnx", "int8": "onnx/model_quantized.onnx"},
-        "outputs": logits | {"sentence_embedding": ["batch", "hidden"]},
+        "outputs": {name: list(axes) for name, axes in OUTPUTS_OF[task].items()}
+        | {"sentence_embedding": ["batch", "hidden"]},
         "embedding_size": HIDDEN,
         "padding": {"id": 0, "token_type_id": 0, "side": "right"},
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
@@ -66,12 +81,14 @@ def make_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def make_graph(vocabulary: int, seed: int, labels: Sequence[str]) -> bytes:
+def make_graph(vocabulary: int, seed: int, labels: Sequence[str], task: str = "classification") -> bytes:
     weights = np.random.default_rng(seed)
     constants = {
         "table": weights.normal(size=(vocabulary, HIDDEN)),
         "types": weights.normal(size=(2, HIDDEN)),
         "matrix": weights.normal(size=(HIDDEN, len(labels))),
+        "begins": weights.normal(size=(HIDDEN, 1)),
+        "finishes": weights.normal(size=(HIDDEN, 1)),
     }
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["words"]),
@@ -85,11 +102,17 @@ def make_graph(vocabulary: int, seed: int, labels: Sequence[str]) -> bytes:
         helper.make_node("Div", ["sum", "count"], ["sentence_embedding"]),
     ]
     outputs = [helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", HIDDEN])]
-    if labels:
-        nodes.append(helper.make_node("MatMul", ["sentence_embedding", "matrix"], ["logits"]))
-        outputs.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(labels)]))
-    else:
-        del constants["matrix"]
+    if task == "question-answering":
+        for matrix, name in (("begins", "start_logits"), ("finishes", "end_logits")):
+            nodes.append(helper.make_node("MatMul", ["tokens", matrix], [f"{name}_column"]))
+            nodes.append(helper.make_node("Squeeze", [f"{name}_column", "last"], [name]))
+            outputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", "seq"]))
+    elif labels:
+        by_token = task == "token-classification"
+        asked, shape = ("tokens", ["batch", "seq"]) if by_token else ("sentence_embedding", ["batch"])
+        nodes.append(helper.make_node("MatMul", [asked, "matrix"], ["logits"]))
+        outputs.insert(0, helper.make_tensor_value_info("logits", TensorProto.FLOAT, [*shape, len(labels)]))
+    constants = {name: array for name, array in constants.items() if any(name in node.input for node in nodes)}
     inputs = ("input_ids", "attention_mask", "token_type_ids")
     graph = helper.make_graph(
         nodes,

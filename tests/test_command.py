@@ -15,7 +15,8 @@ from pipeline.__main__ import build_parser, main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "run", "plan", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "serve", "doctor",
+    "run", "plan", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "serve",
+    "key", "swap", "doctor",
 )  # fmt: skip
 
 

@@ -69,7 +69,7 @@ def engines(tmp_path_factory) -> dict[str, Runtime]:
 
 @pytest.fixture(scope="module")
 def client(engines):
-    with open_client(create_app(engines, "student/int8", CONFIG, {"threads": 1})) as client:
+    with open_client(create_app(engines, "student/int8", CONFIG, {"threads": {"cores": 1}})) as client:
         yield client
 
 
@@ -269,7 +269,7 @@ def test_info(client, engines):
     assert [model["id"] for model in info["models"]] == list(engines)
     assert info["models"][0]["labels_count"] == len(LABELS)
     assert info["models"][0]["max_tokens"] == MAX_TOKENS
-    assert (info["threads"], info["limits"]["texts"]) == (1, CONFIG.limits.texts)
+    assert (info["threads"], info["limits"]["texts"]) == ({"cores": 1}, CONFIG.limits.texts)
 
 
 def test_metrics(engines):

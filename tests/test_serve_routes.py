@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from openapi_spec_validator import validate
-from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, make_bundle
+from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, TAGS, make_bundle
 from serve_client import open_client
 
 from serve import VERSION
@@ -29,7 +29,13 @@ QUERY = "will it rain"
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory) -> dict[str, Runtime]:
     folder: Path = tmp_path_factory.mktemp("bundles")
-    tasks = {"embedder": "embedding", "ranker": "ranking", "student": "classification"}
+    tasks = {
+        "embedder": "embedding",
+        "ranker": "ranking",
+        "student": "classification",
+        "tagger": "token-classification",
+        "reader": "question-answering",
+    }
     bundles = [make_bundle(folder / name, name=name, seed=seed, task=tasks[name]) for seed, name in enumerate(tasks)]
     opened = [Runtime.open(bundle, threads=1) for bundle in bundles]
     return {engine.name: engine for engine in opened}
@@ -37,8 +43,7 @@ def engines(tmp_path_factory) -> dict[str, Runtime]:
 
 @pytest.fixture(scope="module")
 def client(engines):
-    about = {"digests": {"embedder/float32": "sha256:1"}}
-    with open_client(create_app(engines, "embedder", CONFIG, about)) as client:
+    with open_client(create_app(engines, "embedder", CONFIG)) as client:
         yield client
 
 
@@ -109,6 +114,8 @@ def test_tokenize(client, engines):
 @pytest.mark.parametrize(("model", "body", "path"), [
     ("embedder", {"inputs": "rain"}, "/embed"),
     ("ranker", {"query": QUERY, "texts": TEXTS}, "/rerank"),
+    ("tagger", {"inputs": "rain tomorrow"}, "/tag"),
+    ("reader", {"inputs": {"question": QUERY, "context": "rain tomorrow"}}, "/answer"),
     ("student", {"inputs": [["rain"]]}, "/predict"),
 ])  # fmt: skip
 def test_root_is_what_suits_the_model(client, model, body, path):
@@ -217,12 +224,17 @@ def test_openai_models(client, engines):
 def test_info_in_the_words_of_tei(client, engines):
     """Oracle: the fields that text-embeddings-inference's clients read, of the default model."""
     info = client.get("/info").json()
-    assert (info["model_id"], info["model_sha"], info["model_dtype"]) == ("embedder/float32", "sha256:1", "float32")
+    digest = engines["embedder/float32"].bundle.digest
+    assert (info["model_id"], info["model_sha"], info["model_dtype"]) == ("embedder/float32", digest, "float32")
     assert info["model_type"] == {"embedding": {"pooling": "mean"}}
     assert (info["max_input_length"], info["max_client_batch_size"]) == (MAX_TOKENS, CONFIG.limits.texts)
     assert info["max_concurrent_requests"] == CONFIG.limits.queue_tokens // MAX_TOKENS
     assert info["version"] == VERSION == tomllib.loads(Path("pyproject.toml").read_text())["project"]["version"]
-    for name, kind, labels in (("student", "classifier", LABELS), ("ranker", "reranker", ("LABEL_0",))):
+    for name, kind, labels in (
+        ("student", "classifier", LABELS),
+        ("ranker", "reranker", ("LABEL_0",)),
+        ("tagger", "tagger", TAGS),
+    ):
         with open_client(create_app(engines, name, CONFIG), warm=False) as other:
             described = other.get("/info").json()["model_type"]
         numbers = {label: index for index, label in enumerate(labels)}
@@ -244,9 +256,15 @@ def test_openapi_is_valid_and_complete(engines):
 
 def test_openapi_examples_are_answered(client):
     """Oracle: the service itself: what is shown as a request is one."""
-    models = {"PredictRequest": "student", "RerankRequest": "ranker"}
+    models = {
+        "PredictRequest": "student",
+        "ClassifyRequest": "student",
+        "RerankRequest": "ranker",
+        "TagRequest": "tagger",
+        "AnswerRequest": "reader",
+    }
     for path, methods in client.get("/openapi.json").json()["paths"].items():
-        if "post" not in methods:
+        if "post" not in methods or path.startswith("/admin/"):  # that asks no model: test_serve_swap.py
             continue
         examples = methods["post"]["requestBody"]["content"]["application/json"]["examples"]
         assert examples

@@ -14,11 +14,10 @@ from onnx import numpy_helper
 from serve_bundles import HIDDEN, LABELS, MAX_TOKENS, describe, make_bundle
 from tokenizers import Tokenizer
 
-from artifact.config import parse_config
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import Request, seal
-from serve.bundle import Bundle, BundleInfo, open_bundle
-from serve.engine import Engine, normalize, scores_of, softmax
+from serve.bundle import open_bundle
+from serve.engine import Engine, kind_of, normalize, scores_of, softmax
 from serve.padding import cut_batches
 from serve.runtime import Runtime
 from serve.threads import available_cores
@@ -266,16 +265,27 @@ def test_scores_are_what_the_columns_mean(problem, scores):
     np.testing.assert_allclose(scores_of(logits, problem), [scores], rtol=1e-6)
 
 
-def test_a_bundle_that_tags_tokens_is_refused(tmp_path):
-    """Oracle: the message; its logits are no row a text."""
-    bundle = make_bundle(tmp_path / "bundle")
-    about = json.loads((bundle / "understudy.json").read_text()) | {"task": "token-classification"}
-    (bundle / "understudy.json").write_text(json.dumps(about))
-    with pytest.raises(ArtifactError, match="is not what was sealed"):
-        Runtime.open(bundle)
-    info = parse_config(BundleInfo, about, where="test")
-    with pytest.raises(ArtifactError, match=r"is a bundle for token-classification\n  the runtime answers"):
-        Runtime.open(Bundle(directory=bundle, info=info, digest=""), threads=1)
+@pytest.mark.parametrize(("task", "kind"), [("token-classification", "tagger"), ("question-answering", "reader")])
+def test_a_bundle_that_reads_token_by_token(tmp_path, task, kind):
+    """Oracle: each text alone, computed by itself; no row of logits is made up for a text."""
+    runtime = Runtime.open(make_bundle(tmp_path / "bundle", task=task), threads=1)
+    assert kind_of(runtime) == kind
+    texts = ["wake me", "", "will it rain tomorrow"]
+    outputs = runtime.run(texts)
+    assert outputs.logits.shape == (3, 0)
+    for name, rows in outputs.pieces.items():
+        for text, row, tokens in zip(texts, rows, outputs.tokens, strict=True):
+            assert len(row) == tokens
+            np.testing.assert_allclose(row, runtime.run([text]).pieces[name][0], atol=1e-6)
+
+
+def test_show_tokens_leaves_truncation_to_others(tmp_path):
+    """Oracle: the tokenizer's own setting, which other threads rely on meanwhile."""
+    runtime = Runtime.open(make_bundle(tmp_path / "bundle"), threads=1)
+    (shown,) = runtime.show_tokens(["rain " * 40], special=False)
+    assert len(shown) == 40
+    assert runtime.whole.truncation is None
+    assert runtime.tokenizer.truncation["max_length"] == MAX_TOKENS
 
 
 def test_softmax_and_normalize():

@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -45,11 +46,14 @@ class Lane:
         self._limits = limits
         self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
-        self._post = Post(engine, self._hand_over)
+        # Weak, or the lane and its post would keep each other, and with them a model that was swapped for another.
+        hand_over = weakref.WeakMethod(self._hand_over)
+        self._post = Post(engine, lambda run, finished: _tell(hand_over(), run, finished))
         self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._retired = False
         crew.join(self._post)
 
     async def run(self, texts: Sequence[Text]) -> Answer:
@@ -85,6 +89,10 @@ class Lane:
         finally:
             self._count(-1, -cost)
 
+    async def work_out(self, job: Callable[[], Result], cost: int) -> Result:
+        """What `job` makes of an answer of `cost` tokens: here where that is little, else on a thread of the crew."""
+        return job() if cost <= INLINE_TOKENS else await self._do(job)
+
     async def warm_up(self, texts: Sequence[Text]) -> None:
         """Run each text alone in both ways there are, so that no request is the first of either."""
         for text in texts:
@@ -95,9 +103,16 @@ class Lane:
                 self._learn((time.perf_counter() - begun) / int(tokens.lengths.sum()))
 
     async def drain(self) -> None:
-        """Once all that was admitted is answered, leave the crew; the lane then takes nothing any more."""
-        await self._empty.wait()
-        self._crew.leave(self._post)
+        """Once all that was admitted is answered, leave the crew.
+
+        A request that chose this lane before it was replaced may still ask it once more, as one of several steps: it
+        is answered, the lane being at the crew for as long as that takes.
+        """
+        while self.queued_tokens:
+            await self._empty.wait()
+        if not self._retired:
+            self._retired = True
+            self._crew.leave(self._post)
 
     def refuse_when_full(self) -> None:
         """`Problem` 429 when no request would be admitted, at whatever lane of the crew: before its body is read."""
@@ -171,7 +186,10 @@ class Lane:
             _refuse(self._crew.backlog_seconds)
 
     def _count(self, requests: int, tokens: int) -> None:
+        before = self.queued_tokens
         self.queued_tokens += tokens
+        if self._retired and bool(before) != bool(self.queued_tokens):
+            (self._crew.join if self.queued_tokens else self._crew.leave)(self._post)
         (self._empty.clear if self.queued_tokens else self._empty.set)()
         self._post.backlog_seconds = self.queued_tokens * self._seconds_per_token / self._crew.threads
         if requests:
@@ -190,6 +208,11 @@ class Lane:
         """Thread-seconds; the mean forgets by a tenth."""
         known = self._seconds_per_token or seconds_per_token
         self._seconds_per_token = known + 0.1 * (seconds_per_token - known)
+
+
+def _tell(told: Callable[[Run, Sequence[Ticket]], None] | None, run: Run, finished: Sequence[Ticket]) -> None:
+    if told is not None:  # gone, it has nobody left who waits
+        told(run, finished)
 
 
 def _refuse(backlog: float) -> NoReturn:

@@ -7,14 +7,19 @@
     POST /rerank      texts by how well they answer
     POST /similarity  cosines                      GET  /info           what answers, and its limits
     POST /tokenize    tokens                       GET  /health         200 once every model is warm
-    POST /            what suits the model         GET  /metrics        for Prometheus
-    GET  /            a page to try it             GET  /docs, /openapi.json   all of it, to read
+    POST /tag         spans of a text              GET  /metrics        for Prometheus
+    POST /answer      where a context answers      GET  /docs, /openapi.json   all of it, to read
+    POST /classify    classes, and who says so     GET  /            a page to try it
+    POST /            what suits the model         POST /admin/swap  a model for another
 
 Every fault is JSON: `{"error": ..., "error_type": ...}`, and below `/v1` OpenAI's. Texts are never logged.
 """
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -30,12 +35,18 @@ from serve.config import ServiceConfig
 from serve.engine import Servable
 from serve.http.boundary import Boundary
 from serve.http.desk import Desk, Endpoint, Roster, find_aliases
+from serve.http.guard import Guard
 from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
+from serve.http.routes_admin import AdminRoutes
 from serve.http.routes_openai import OpenAIRoutes
+from serve.http.routes_ours import OurRoutes
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
 from serve.problem import Problem
+from serve.runtime import Runtime
+from serve.swap.shelf import Shelf
+from serve.swap.swapper import Swapper
 
 WARM_UP = ("warm", "warm up " * 32)
 """Two lengths, so that the first request meets a graph that has run and an allocator that has grown."""
@@ -48,36 +59,52 @@ def create_app(
     about: Mapping[str, Any] | None = None,
     *,
     threads: int = 1,
+    home: Path | None = None,
 ) -> Starlette:
     """The application over `engines` by name, of which `default` answers when a request names none.
 
     A name may also be asked for without its precision: that of the default where it is the default's model, else
-    the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. The models are
-    warmed in the application's lifespan.
+    the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. `home` is where
+    several such applications agree on swaps. The models are warmed in the application's lifespan.
     Raises `ServeError` when there is no engine `default`.
     """
     metrics, crew = Metrics(), Crew(threads)
     metrics.show_plan((about or {}).get("threads", {}))
-    lanes = {name: Lane(engine, crew, config.limits, metrics) for name, engine in engines.items()}
+    open_lane = partial(Lane, crew=crew, limits=config.limits, metrics=metrics)
+    lanes = {name: open_lane(engine) for name, engine in engines.items()}
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
-    tei, openai = TeiRoutes(desk), OpenAIRoutes(desk)
+    own, openai = OurRoutes(desk), OpenAIRoutes(desk)
+    tei = TeiRoutes(desk, own)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
+    shelf = Shelf(folder=config.swap_from, original=_directories_of(engines), home=home)
+    swapper = Swapper(desk, shelf, open_lane, metrics, threads=threads, warm_up=WARM_UP)
+    admin = AdminRoutes(swapper, config.api_keys, config.limits)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
-    routes = [root, *tei.routes(), *openai.routes(), *ours.routes()]
+    routes = [root, *tei.routes(), *own.routes(), *openai.routes(), *ours.routes(), *admin.routes()]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Boundary, metrics=metrics, routes=frozenset(route.path for route in routes))],
+        middleware=[
+            Middleware(Boundary, metrics=metrics, routes=frozenset(route.path for route in routes)),
+            Middleware(Guard, config=config),
+        ],
         exception_handlers={Problem: _tell_problem, HTTPException: _tell_http, ClientDisconnect: _tell_nobody},
-        lifespan=_warm_while_running(ours, crew),
+        lifespan=_warm_while_running(ours, crew, swapper),
     )
     app.router.redirect_slashes = False
+    app.state.swapper = swapper
     app.state.broken = ours.broken
     if config.telemetry:
         from serve.http.telemetry import open_provider, trace
 
         trace(app, open_provider(config.telemetry))
     return app
+
+
+def _directories_of(engines: Mapping[str, Servable]) -> dict[str, Path]:
+    """By model, where the bundle lies that it is served from at first."""
+    runtimes = {name: engine for name, engine in engines.items() if isinstance(engine, Runtime)}
+    return {name.partition("/")[0]: runtime.bundle.directory for name, runtime in runtimes.items()}
 
 
 def _by_method(*, get: Endpoint, post: Endpoint) -> Endpoint:
@@ -89,15 +116,18 @@ def _by_method(*, get: Endpoint, post: Endpoint) -> Endpoint:
 
 
 def _warm_while_running(
-    service: AboutRoutes, crew: Crew
+    service: AboutRoutes, crew: Crew, swapper: Swapper
 ) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
     @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         for lane in service.desk.roster.lanes.values():
             await lane.warm_up(WARM_UP)
+        await swapper.follow()
+        following = asyncio.create_task(swapper.keep_following())
         service.ready = True
         yield
         service.ready = False
+        following.cancel()
         crew.close()
 
     return lifespan

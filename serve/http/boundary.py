@@ -6,6 +6,7 @@ import traceback
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serve.http.guard import HEADERS
 from serve.http.replies import reply_problem
 from serve.metrics import Metrics
 from serve.problem import Problem
@@ -32,6 +33,7 @@ class Boundary:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *HEADERS]
             await send(message)
 
         try:

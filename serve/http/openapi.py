@@ -9,6 +9,9 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import JsonSchemaMode
 
 from serve import VERSION
+from serve.http import openapi_admin as admin
+from serve.http.openapi_ours import OURS
+from serve.http.openapi_ours import Asked as _Asked
 from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Rank, ShownToken, tell
 from serve.http.requests import (
     EmbeddingsRequest,
@@ -18,6 +21,7 @@ from serve.http.requests import (
     SimilarityRequest,
     TokenizeRequest,
 )
+from serve.http.requests_passages import AnswerRequest, TagRequest
 from serve.limits import Limits
 from serve.problem import Problem
 
@@ -34,7 +38,7 @@ FAULTS = {
     "429": "Too much waits already; Retry-After says for how many seconds to stay away.",
 }
 """Of a route that takes a body."""
-ANY_FAULTS = {"405": "The route does not take that method.", "500": "A fault of the service."}
+ANY_FAULTS = {**admin.KEY_FAULTS, "405": "The route does not take that method.", "500": "A fault of the service."}
 PHASES = {
     "x-model": "Which model answered.",
     "x-tokenization-time": "Milliseconds spent on cutting texts into tokens.",
@@ -47,7 +51,7 @@ TIMEOUT_PARAMETER = {
     "schema": {"type": "number", "exclusiveMinimum": 0},
     "description": "Seconds that the client waits: what is not answered by then is not computed any more.",
 }
-EXAMPLES = {
+EXAMPLES = admin.FAULT_EXAMPLES | {
     str(problem.status): problem
     for problem in (
         Problem(400, "Validation", "the body is not valid JSON (line 1, column 2)"),
@@ -63,19 +67,6 @@ EXAMPLES = {
         Problem(504, "Timeout", "not answered within the 0.5 s of the X-Request-Timeout header"),
     )
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """A route that takes a body."""
-
-    summary: str
-    requests: tuple[type[BaseModel], ...]
-    """Of the shapes a body may have."""
-    reply: Any
-    """Type of the answer."""
-    example: Any
-    """An answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +98,14 @@ RERANK = _Asked(
     example=[{"index": 1, "score": 0.93}, {"index": 0, "score": 0.12}],
 )
 ASKED: Mapping[str, _Asked] = {
+    "/admin/swap": _Asked(**admin.SWAP, admin=True),
     "/": _Asked(
-        summary="What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none.",
-        requests=(PredictRequest, RerankRequest, EmbedRequest),
-        reply=PREDICT.reply | EMBED.reply | RERANK.reply,
+        summary=(
+            "What suits the model: `/predict` of several labels, `/rerank` of one, `/embed` of none, `/tag` and "
+            "`/answer` of one that reads token by token."
+        ),
+        requests=(PredictRequest, RerankRequest, EmbedRequest, TagRequest, AnswerRequest),
+        reply=PREDICT.reply | EMBED.reply | RERANK.reply | OURS["/tag"].reply | OURS["/answer"].reply,
         example=PREDICTED,
     ),
     "/predict": PREDICT,
@@ -128,6 +123,7 @@ ASKED: Mapping[str, _Asked] = {
         reply=list[list[ShownToken]],
         example=[[{"id": 4, "text": "wake", "special": False, "start": 0, "stop": 4}]],
     ),
+    **OURS,
     "/v1/embeddings": _Asked(
         summary="One vector of length one for each text, as OpenAI wraps them.",
         requests=(EmbeddingsRequest,),
@@ -175,7 +171,8 @@ def describe_api(limits: Limits) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Understudy", "version": VERSION, "description": f"Limits of this service: {summary}."},
         "paths": paths,
-        "components": {"schemas": shared.get("$defs", {})},
+        "components": {"schemas": shared.get("$defs", {}), "securitySchemes": admin.SCHEMES},
+        "security": admin.EITHER_WAY,
     }
 
 
@@ -184,18 +181,19 @@ def _describe_asked(path: str, asked: _Asked, schemas: Mapping[str, Any]) -> dic
     bodies = [schemas[request.__name__] for request in asked.requests]
     schema = bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
     done = _answer(asked.summary, schemas[f"POST {path}"], asked.example)
-    done["headers"] = {
-        name: {"schema": {"type": "string"}, "description": description} for name, description in PHASES.items()
-    }
+    if not asked.admin:
+        done["headers"] = {
+            name: {"schema": {"type": "string"}, "description": description} for name, description in PHASES.items()
+        }
     return {
         "summary": asked.summary,
         "operationId": _identify("post", path),
-        "parameters": [header, TIMEOUT_PARAMETER],
+        **({"security": admin.WITH_KEY} if asked.admin else {"parameters": [header, TIMEOUT_PARAMETER]}),
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": schema, "examples": _examples_of(asked.requests)}},
         },
-        "responses": {"200": done, **_faults(path, FAULTS | ANY_FAULTS)},
+        "responses": {"200": done, **_faults(path, FAULTS | (admin.SWAP_FAULTS if asked.admin else {}) | ANY_FAULTS)},
     }
 
 

@@ -43,6 +43,55 @@ class Prediction(TypedDict):
     score: float
 
 
+class OutOfDomain(TypedDict):
+    """How far a text is from those the model knows."""
+
+    score: float
+    flag: bool | None
+    """Whether that is too far; null where no threshold is known."""
+
+
+class Classification(TypedDict):
+    """What a text is, who says so, and how sure that one is."""
+
+    model: str
+    """Who was asked."""
+    label: str
+    """The best."""
+    score: float
+    """Of that label."""
+    scores: list[Prediction]
+    """Best first."""
+    answered_by: str
+    confidence: float | None
+    """Probability of the best label, whether or not `score` is a logit; null for a regression."""
+    out_of_domain: OutOfDomain | None
+    """Null when the model does not say."""
+    escalated: bool
+    """Whether the model asked was too unsure, and another answered."""
+
+
+class TextSpan(TypedDict):
+    """A part of a text, what it is and how likely: characters from `start` up to `end` of the text as it was sent."""
+
+    label: str
+    score: float
+    start: int
+    end: int
+    text: str
+
+
+class FoundAnswer(TypedDict):
+    """An answer and its place in the context; empty, from 0 to 0, where it is likeliest that there is none."""
+
+    answer: str
+    score: float
+    start: int
+    end: int
+    no_answer_score: float
+    """How likely it is that the context does not answer."""
+
+
 class Rank(TypedDict):
     """One text's place: `index` among the texts as they were sent."""
 
@@ -83,6 +132,13 @@ class Embeddings(TypedDict):
     data: list[Embedding]
     model: str
     usage: Usage
+
+
+Digests = TypedDict("Digests", {"from": str, "to": str})
+"""SHA-256 over the files of each bundle."""
+Swapped = TypedDict("Swapped", {"model": str, "from": str, "to": str, "digests": Digests, "seconds": float})
+"""Which bundle a model was served from, and which it is served from now; `seconds` from the asking to the last answer
+of the one before."""
 
 
 class Model(TypedDict):

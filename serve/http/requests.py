@@ -140,6 +140,15 @@ class EmbeddingsRequest(Choice):
     """Keep so many of the first columns, scaled to length one again; left out, all."""
 
 
+class SwapRequest(Choice):
+    """`POST /admin/swap`."""
+
+    model: str = Field(examples=["student"])
+    """Which model, in all its precisions."""
+    bundle: str = Field(examples=["student-2", "previous", "original"])
+    """Name of a folder below `swap_from`; `previous`, served before the last swap; `original`, served at the start."""
+
+
 def check_texts(texts: Sequence[Text], limits: Limits, field: str = "inputs") -> Sequence[Text]:
     """`texts` themselves; `Problem` 422 when there is none, 413 when they are too many or one is too long."""
     if not texts:

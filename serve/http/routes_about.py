@@ -2,23 +2,21 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from serve import VERSION
 from serve.engine import Engine, kind_of
 from serve.http.desk import Desk
 from serve.http.openapi import describe_api
+from serve.http.pages import show_page
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
-
-PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'"
+from serve.runtime import Runtime
 
 
 @dataclass(kw_only=True)
@@ -46,24 +44,28 @@ class AboutRoutes:
 
     async def page(self, _: Request) -> Response:
         """A page to try the models on."""
-        return _show("page.html")
+        return show_page("page.html")
 
     async def docs(self, _: Request) -> Response:
         """The description of the routes, for people."""
-        return _show("docs.html")
+        return show_page("docs.html")
 
     async def info(self, _: Request) -> Response:
         """Of the default in text-embeddings-inference's words, then of all."""
         desk = self.desk
         default = desk.roster.aliases[desk.roster.default]
         engines = [lane.engine for lane in desk.roster.lanes.values()]
-        digest = self.about.get("digests", {}).get(default)
+        runtimes = [engine for engine in engines if isinstance(engine, Runtime)]
+        # Asked for now, and not told once: a bundle may have been swapped for another.
+        digests = {runtime.name: runtime.bundle.digest for runtime in runtimes}
         return reply(
             {
-                **describe_default(desk, desk.roster.lanes[default].engine, digest),
+                **describe_default(desk, desk.roster.lanes[default].engine, digests.get(default)),
                 "default": default,
                 "models": [_describe(engine) for engine in engines],
                 "limits": desk.limits.model_dump(mode="json"),
+                "digests": digests,
+                "size_bytes": {runtime.name: runtime.size_bytes for runtime in runtimes},
                 **self.about,
             }
         )
@@ -111,6 +113,8 @@ def describe_default(desk: Desk, engine: Engine, digest: str | None) -> dict[str
 
 def _describe_type(engine: Engine) -> dict[str, Any]:
     kind = kind_of(engine)
+    if kind == "reader":
+        return {kind: {}}
     if kind == "embedding":
         return {kind: {"pooling": engine.pooling}}
     id2label = {str(index): label for index, label in enumerate(engine.labels)}
@@ -128,12 +132,3 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
     }
-
-
-def _show(name: str) -> Response:
-    return HTMLResponse(_read_page(name), headers={"content-security-policy": PAGE_POLICY})
-
-
-@cache
-def _read_page(name: str) -> str:
-    return (Path(__file__).parent / "page" / name).read_text(encoding="utf-8")

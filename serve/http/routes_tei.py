@@ -12,10 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve.batching.lane import Answer, Lane
-from serve.engine import Engine, Floats, kind_of, scores_of
+from serve.engine import Floats, kind_of
 from serve.http.body import parse
 from serve.http.desk import Desk, phases_of
-from serve.http.replies import Prediction, Rank, reply
+from serve.http.ranking import labels_of, rank_labels, read_scores
+from serve.http.replies import Rank, reply
 from serve.http.requests import (
     EmbedRequest,
     PredictRequest,
@@ -25,14 +26,17 @@ from serve.http.requests import (
     TokenizeRequest,
     check_texts,
 )
+from serve.http.requests_passages import AnswerRequest, TagRequest
+from serve.http.routes_ours import OurRoutes
 from serve.problem import Problem
 
 
 class TeiRoutes:
     """What each route answers, given the request and the lane it means."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, ours: OurRoutes) -> None:
         self._desk = desk
+        self._ours = ours
 
     def routes(self) -> list[Route]:
         """All but `POST /`, which shares its path with the page."""
@@ -46,7 +50,7 @@ class TeiRoutes:
         ]
 
     async def root(self, request: Request) -> Response:
-        """`/predict`, `/rerank` or `/embed`, whichever suits the model that the request means."""
+        """`/predict`, `/rerank`, `/embed`, `/tag` or `/answer`, whichever suits the model that the request means."""
         return await self._desk.receive(request, self._root)
 
     async def _root(self, tree: Any, lane: Lane) -> Response:
@@ -55,16 +59,18 @@ class TeiRoutes:
             return await self.predict(parse(PredictRequest, tree), lane)
         if kind == "reranker":
             return await self.rerank(parse(RerankRequest, tree), lane)
+        if kind == "tagger":
+            return await self._ours.tag(parse(TagRequest, tree), lane)
+        if kind == "reader":
+            return await self._ours.answer(parse(AnswerRequest, tree), lane)
         return await self.embed(parse(EmbedRequest, tree), lane)
 
     async def predict(self, asked: PredictRequest, lane: Lane) -> Response:
         """Every label with its score, best first: a list for one text or pair, a list of lists for a batch."""
-        labels = list(lane.engine.labels)
-        if not labels:
-            raise Problem(422, "Validation", f"{lane.engine.name} has no labels to predict", param="model")
+        labels = labels_of(lane.engine)
         texts = check_texts(asked.texts, self._desk.limits)
         answer = await self._desk.ask(lane, texts, truncate=asked.truncate)
-        ranked = rank_labels(labels, _scores_of(answer, lane.engine, raw=asked.raw_scores))
+        ranked = rank_labels(labels, read_scores(answer, lane.engine, raw=asked.raw_scores))
         return reply(ranked if asked.is_batch else ranked[0], headers=phases_of(lane, answer))
 
     async def embed(self, asked: EmbedRequest, lane: Lane) -> Response:
@@ -89,7 +95,7 @@ class TeiRoutes:
         check_texts(pairs, self._desk.limits, "texts")
         if kind == "reranker":
             answer = await self._desk.ask(lane, pairs, truncate=asked.truncate)
-            scores = _scores_of(answer, lane.engine, raw=asked.raw_scores)[:, 0]
+            scores = read_scores(answer, lane.engine, raw=asked.raw_scores)[:, 0]
         else:
             scores, answer = await self._compare(lane, asked.query, asked.texts, truncate=asked.truncate)
         ranks = rank_texts(scores, asked.texts if asked.return_text else None)
@@ -120,13 +126,6 @@ class TeiRoutes:
         return vectors[1:] @ vectors[0], answer
 
 
-def rank_labels(labels: list[str], scores: Floats) -> list[list[Prediction]]:
-    """For each row every label with its score, highest first; equal scores keep the labels' order."""
-    orders = np.argsort(-scores, axis=1, kind="stable").tolist()
-    pairs = zip(orders, scores.tolist(), strict=True)
-    return [[{"label": labels[column], "score": row[column]} for column in order] for order, row in pairs]
-
-
 def rank_texts(scores: Floats, texts: list[str] | None) -> list[Rank]:
     """Each text's place and score, highest first; equal scores keep the order they were sent in.
 
@@ -137,8 +136,3 @@ def rank_texts(scores: Floats, texts: list[str] | None) -> list[Rank]:
         rank: Rank = {"index": index, "score": float(scores[index])}
         ranks.append(rank if texts is None else {**rank, "text": texts[index]})
     return ranks
-
-
-def _scores_of(answer: Answer, engine: Engine, *, raw: bool) -> Floats:
-    logits = answer.outputs.logits
-    return logits if raw else scores_of(logits, engine.problem)

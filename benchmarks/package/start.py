@@ -17,7 +17,7 @@ from serve.measure.client import HOST
 from serve.measure.memory import peak_memory_bytes
 from serve.measure.server import Server, Service, free_port, running
 from serve.package import BENTO
-from serve.settings import read_settings
+from serve.settings import CACHE, read_settings
 
 WORKER = "_bentoml_impl.worker.service"
 """Module that BentoML's workers run."""
@@ -48,7 +48,8 @@ def _start_once(python: Path, bento: Path) -> dict[str, Any]:
 def _environment(home: Path) -> dict[str, str]:
     """As in the image: nothing of ours but where to write."""
     kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
-    return kept | {"HOME": str(home), "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    folders = {"HOME": str(home), "BENTOML_HOME": str(home), CACHE: str(home / "packed")}
+    return kept | folders | {"BENTOML_DO_NOT_TRACK": "True", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _weigh(server: Server) -> dict[str, Any]:

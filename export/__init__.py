@@ -2,3 +2,7 @@
 
 Importing this package imports no torch and no onnx; `export.config` is what a recipe needs.
 """
+
+import os
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # see serve/__init__.py

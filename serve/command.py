@@ -10,6 +10,7 @@ from types import FrameType
 
 from artifact.errors import ServeError
 from artifact.progress import say
+from serve.config import follow_environment, read_service_config
 from serve.settings import (
     BUNDLES,
     CACHE,
@@ -34,6 +35,7 @@ def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000,
     """
     plan = plan_threads(workers)
     check_settings(settings)
+    follow_environment(read_service_config(settings.config), os.environ)
     check_address(host, port)
     say(f"threads: {plan}")
     say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")

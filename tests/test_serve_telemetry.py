@@ -1,6 +1,7 @@
 """Spans are read as OpenTelemetry's own exporters hand them over; metrics as Prometheus reads them."""
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -15,7 +16,6 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
-from prometheus_client.parser import text_string_to_metric_families
 from serve_bundles import make_bundle
 from serve_client import Client, open_client
 
@@ -23,7 +23,6 @@ from artifact.errors import ConfigError
 from serve.config import ServiceConfig, Telemetry, follow_environment
 from serve.http.app import create_app
 from serve.http.telemetry import trace
-from serve.metrics import Metrics
 from serve.runtime import Runtime
 
 TEXT = "wake me at seven"
@@ -175,9 +174,14 @@ def test_nothing_is_imported_unless_asked_for():
     assert json.loads(done.stdout) == []
 
 
-def read_metrics(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    families = text_string_to_metric_families(metrics.render().decode())
-    return {(each.name, *each.labels.values()): each.value for family in families for each in family.samples}
+@pytest.mark.parametrize("module", ["serve.runtime", "export.session"])
+def test_onnx_runtime_reports_to_nobody(module, tmp_path):
+    """Oracle: the home folder, in which its builds of 1.32 otherwise store what they are about to send."""
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    code = f"import {module}, onnxruntime; print(onnxruntime.__version__)"
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert [path for path in tmp_path.rglob("*onnxruntime*") if path.is_file()] == []
+    assert list(tmp_path.rglob("deviceid")) == []
 
 
 def test_the_thread_plan_is_a_metric(engine):

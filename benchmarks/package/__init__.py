@@ -1,0 +1,1 @@
+"""What serving takes: disk, seconds to the first answer, memory."""

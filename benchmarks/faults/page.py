@@ -59,7 +59,7 @@ def _section(scenario: str, title: str, found: Found) -> str:
 
 def _setting(found: Found) -> str:
     machine, load = found["machine"], found["load_average"]
-    name = machine.get("processor", machine["architecture"])
+    name = machine.get("processor") or machine["architecture"]
     options = f", `{' '.join(found['options'])}`" if found["options"] else ""
     return (
         f"{found['model']}/{found['precision']} on {name}, {machine['usable_cores']} cores{options}; load average "

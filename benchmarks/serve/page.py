@@ -75,7 +75,7 @@ def _bar(bar: Bar) -> tuple[str, str, str]:
 
 def _setting(results: Results) -> str:
     machine, load = results["machine"], results["load_average"]
-    name = machine.get("processor", machine["architecture"])
+    name = machine.get("processor") or machine["architecture"]
     shares = _client_shares(results)
     client = ", ".join(f"{share:.0%} ({scenario})" for scenario, share in shares.items())
     return (

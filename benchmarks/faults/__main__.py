@@ -11,6 +11,7 @@
 import argparse
 import json
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,6 +35,7 @@ SCENARIOS = ("overload", "kill", "sigterm", "fuzz", "swap", "soak")
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one, write its samples and the page."""
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is then ended, on the way out
     if options.scenario != "page":
         setup = Setup(
             bundle=options.bundle,

@@ -10,6 +10,8 @@ import argparse
 import contextlib
 import json
 import shlex
+import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,7 @@ SEED = 5
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, measure, write the samples and the page."""
     options = parse(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is then ended, on the way out
     place = Place(
         bundle=options.model, peers=options.peers, threads=options.threads, options=shlex.split(options.serve)
     )

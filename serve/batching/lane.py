@@ -38,6 +38,7 @@ class ModelLane:
         self._limits = limits
         self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
+        self._runs = 0
         # Weak, or the lane and its post would keep each other, and with them a model that was swapped for another.
         hand_over = weakref.WeakMethod(self._hand_over)
         self._post = Post(engine, lambda run, finished: _tell(hand_over(), run, finished))
@@ -90,9 +91,7 @@ class ModelLane:
         for text in texts:
             tokens = self.engine.tokenize([text])
             for wide in (False, True):
-                begun = time.perf_counter()
                 await self._do(partial(self.engine.compute, tokens.encodings, wide=wide))
-                self._learn((time.perf_counter() - begun) / int(tokens.lengths.sum()))
 
     async def drain(self) -> None:
         """Once all that was admitted is answered, leave the crew.
@@ -197,9 +196,12 @@ class ModelLane:
         self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
 
     def _learn(self, seconds_per_token: float) -> None:
-        """Thread-seconds; the mean forgets by a tenth."""
-        known = self._seconds_per_token or seconds_per_token
-        self._seconds_per_token = known + 0.1 * (seconds_per_token - known)
+        """Thread-seconds, the mean of all runs; of more than ten it forgets by a tenth.
+
+        Runs of the warm-up are not among them: cold ones take several times as long, and would refuse requests.
+        """
+        self._runs += 1
+        self._seconds_per_token += max(0.1, 1 / self._runs) * (seconds_per_token - self._seconds_per_token)
 
 
 def _tell(told: Callable[[Run, Sequence[Ticket]], None] | None, run: Run, finished: Sequence[Ticket]) -> None:

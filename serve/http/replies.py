@@ -8,7 +8,6 @@ import orjson
 from starlette.responses import Response
 from typing_extensions import TypedDict  # Python 3.11's own has no required keys that pydantic could read
 
-from serve.http.domain import DomainVerdict
 from serve.problem import Problem
 
 OPENAI = "/v1/"
@@ -44,6 +43,13 @@ class Prediction(TypedDict):
     score: float
 
 
+class OutOfDomain(TypedDict):
+    """How far a text is from those the model knows, and whether that is too far."""
+
+    score: float
+    flag: bool
+
+
 class Classification(TypedDict):
     """What a text is, who says so, and how sure that one is."""
 
@@ -58,7 +64,7 @@ class Classification(TypedDict):
     answered_by: str
     confidence: float | None
     """Probability of the best label, whether or not `score` is a logit; null for a regression."""
-    out_of_domain: DomainVerdict | None
+    out_of_domain: OutOfDomain | None
     """Null when the model does not say."""
     escalated: bool
     """Whether the model asked was too unsure, and another answered."""

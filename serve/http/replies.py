@@ -44,10 +44,11 @@ class Prediction(TypedDict):
 
 
 class OutOfDomain(TypedDict):
-    """How far a text is from those the model knows, and whether that is too far."""
+    """How far a text is from those the model knows."""
 
     score: float
-    flag: bool
+    flag: bool | None
+    """Whether that is too far; null where no threshold is known."""
 
 
 class Classification(TypedDict):

@@ -18,6 +18,7 @@ from serve.batching.lane import Answer, ModelLane
 from serve.config import ServiceConfig, read_service_config
 from serve.engine import Outputs, scores_of
 from serve.http.app import create_app
+from serve.keys import make_key
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.problem import Problem
@@ -89,14 +90,18 @@ def test_each_text_is_answered_by_who_should(engines, threshold):
         batch = client.post("/predict", {"inputs": [[text] for text in TEXTS[:16]]}, **{"X-Model": "cascade"})
         assert batch.headers["x-answered-by"].split(",") == answered_by[:16]
         assert [row[0]["label"] for row in batch.json()] == [LABELS[column] for column in scores[:16].argmax(axis=1)]
+        classified = client.post("/classify", {"inputs": TEXTS[:16], "model": "cascade"}).json()
+        assert [row["answered_by"] for row in classified] == answered_by[:16]
+        assert [row["escalated"] for row in classified] == [by == TEACHER for by in answered_by[:16]]
+        assert [row["confidence"] for row in classified] == pytest.approx(scores[:16].max(axis=1), abs=1e-5)
         many = client.post("/predict", {"inputs": [[text] for text in TEXTS], "model": "cascade"})
         assert "x-answered-by" not in many.headers
         counted = read_metrics(client)
-    both = answered_by * 2 + answered_by[:16]
+    both = answered_by * 2 + answered_by[:16] * 2
     for by in (STUDENT, TEACHER):
         name = f'understudy_cascade_texts_total{{answered_by="{by}",cascade="cascade"}}'
         assert counted[name] == both.count(by)
-    asked = answered_by.count(TEACHER) + 2
+    asked = answered_by.count(TEACHER) + 3
     assert counted['understudy_cascade_escalations_total{cascade="cascade"}'] == asked
 
 
@@ -385,3 +390,29 @@ def test_the_rate_of_texts_out_of_domain():
     for distances, rate in (([1, 3], 0.5), ([3, 3], 0.75), ([2.0], 0.75), (None, 0.75), ([1, 1, 1], 0.0)):
         watch(Lane(), [], answer(distances))
         assert f'understudy_out_of_domain_rate{{model="student/int8"}} {rate}'.encode() in metrics.render()
+
+
+def test_a_swap_takes_the_cascade_along(bundles, engines, tmp_path):
+    """Oracle: the new student's own answers, of both names; a calibration of the old one forbids the swap."""
+    make_bundle(tmp_path / "shelf" / "newer", name="student", seed=20)
+    newer = Runtime.open(tmp_path / "shelf" / "newer", "int8", threads=1)
+    (tmp_path / "calibration.json").write_text(
+        calibrate(engines[STUDENT], engines[TEACHER], TEXTS, level=0.2, texts_digest="0" * 64).model_dump_json()
+    )
+    key, entry = make_key("operator", "admin")
+    more = {"swap_from": tmp_path / "shelf", "api_keys": (entry,)}
+    headers = {"authorization": f"Bearer {key}"}
+    by_hand = config_of(0.0, **more)
+    with open_client(create_app(engines, "cascade", by_hand)) as client:
+        assert client.post("/admin/swap", {"model": "student", "bundle": "newer"}, **headers).is_success
+        answer = client.post("/predict", {"inputs": "rain"}, **headers)
+        assert answer.headers["x-answered-by"] == STUDENT
+        scores = sorted(newer.scores(["rain"])[0], reverse=True)
+        assert [item["score"] for item in answer.json()] == pytest.approx(scores, abs=1e-5)
+    cascade = CascadeConfig(student=STUDENT, teacher=TEACHER, calibration=tmp_path / "calibration.json")
+    calibrated = by_hand.model_copy(update={"cascades": {"cascade": cascade}})
+    with open_client(create_app(engines, "cascade", calibrated)) as client:
+        refused = client.post("/admin/swap", {"model": "student", "bundle": "newer"}, **headers)
+        assert refused.status_code == 409
+        assert str(tmp_path) not in refused.text
+        assert client.post("/predict", {"inputs": "rain"}, **headers).is_success

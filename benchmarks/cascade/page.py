@@ -78,13 +78,18 @@ def _line(found: Mapping[str, Any], row: str, threshold: float, promised: str = 
 def _notes(found: Mapping[str, Any]) -> Iterator[str]:
     for level, calibration in found["calibrations"].items():
         _, agreement, _ = at(found, calibration["chosen"]["threshold"])
-        kept = "inside or above" if agreement.high >= float(level) else "**below**"
-        yield f"* At {float(level):g}: the test split's interval lies {kept} what was promised."
+        yield f"* At {float(level):g}: {agreement.value:.2%} on the test split, {_judge(agreement, float(level))}."
     foreign = np.array(found["out_of_domain_confidence"])
     if len(foreign):
         thresholds = {level: each["chosen"]["threshold"] for level, each in found["calibrations"].items()}
         passed = ", ".join(f"{(foreign <= each).mean():.1%} at {float(level):g}" for level, each in thresholds.items())
         yield f"* Of {len(foreign):,} out-of-domain texts, to which no promise extends, the teacher is asked {passed}."
+
+
+def _judge(agreement: Interval, level: float) -> str:
+    if agreement.value >= level:
+        return "as promised"
+    return "short of the promise, **surely**" if agreement.high < level else "short of it, by less than the interval"
 
 
 def at(found: Mapping[str, Any], threshold: float) -> tuple[float, Interval, float]:
@@ -114,7 +119,11 @@ def _plot(found: Mapping[str, Any], path: Path, title: str) -> None:
     _draw_frontier(left, found)
     rows = [
         (found["student"], 0.0, "student"),
-        *((f"cascade at {float(k):g}", v["chosen"]["threshold"], k) for k, v in found["calibrations"].items()),
+        *(
+            (f"cascade at {float(k):g}", v["chosen"]["threshold"], k)
+            for k, v in found["calibrations"].items()
+            if v["chosen"]["threshold"]
+        ),  # at 0 the cascade is the student
         (found["teacher"], 1.0, "teacher"),
     ]
     for row, threshold, name in rows:

@@ -62,9 +62,10 @@ def threshold_of(cascade: CascadeConfig, student: Model, teacher: Model) -> floa
         same_precision = member.name.partition("/")[2] == name.partition("/")[2]
         if not same_precision or member.digest != model.digest:
             raise ServeError(
-                f"{cascade.calibration} was made with the {side} {member.name} of digest {member.digest[:12]}, "
+                f"{cascade.calibration.name} was made with the {side} {member.name} of digest {member.digest[:12]}, "
                 f"{name} has {(model.digest or 'none')[:12]}",
-                "run `understudy calibrate` with the bundles that are served",
+                # The hint alone says where it lies: the problem is also what hears who asks for a swap.
+                f"run `understudy calibrate` with the bundles that are served, and put it at {cascade.calibration}",
             )
     return found.chosen.threshold
 
@@ -76,7 +77,7 @@ def reference_of(calibration: Path | None) -> tuple[float, ...] | None:
 
 def _read(path: Path) -> Calibration:
     if not path.is_file():
-        raise ServeError(f"there is no calibration {path}", "write it with `understudy calibrate`")
+        raise ServeError(f"there is no calibration {path.name}", f"write it with `understudy calibrate` to {path}")
     return read_calibration(path)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 
 from artifact.errors import ArtifactError, ParityError
+from export.domain import DOMAIN
 from export.session import open_session
 from export.tasks import VECTOR, has_place_per_token
 from export.vectors import cosines
@@ -25,6 +26,7 @@ BATCH = 8
 """Texts asked together, so that padding is part of the proof."""
 SLACK = 0.05
 """How much lower a cosine or a share may be on another processor than where the bundle was made."""
+_HINT = "the file is as sealed: this version of onnxruntime or this processor computes it otherwise"
 
 Inputs = Mapping[str, np.ndarray]
 Answer = Mapping[str, np.ndarray]
@@ -53,7 +55,7 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
     """
     error, cosine, chosen, expected_choices = 0.0, 1.0, list[int](), list[int]()
     session = open_session(graph)
-    names = [output.name for output in session.get_outputs() if output.name != "last_hidden_state"]
+    names = [output.name for output in session.get_outputs() if output.name not in ("last_hidden_state", DOMAIN)]
     for batch, expected in _read_batches(proof, names):
         found = dict(zip(names, session.run(names, dict(batch)), strict=True))
         for row, answer in enumerate(expected):
@@ -68,6 +70,33 @@ def measure_proof(proof: Path, graph: Path) -> dict[str, Any]:
         measured["agreement"] = float(np.mean(np.equal(chosen, expected_choices)))
     labels = _read_labels(proof)
     return measured if labels is None else measured | {"accuracy": float((labels == chosen).mean())}
+
+
+def add_distances(proof: Path, graph: Path, precision: str) -> None:
+    """Store what the guarded graph of one precision measures of the stored texts, to be asked again with the rest."""
+    with np.load(proof, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays[f"domain.{precision}"] = _distances(proof, graph)
+    np.savez_compressed(proof, **arrays)
+
+
+def _distances(proof: Path, graph: Path) -> np.ndarray:
+    session = open_session(graph)
+    return np.concatenate([session.run([DOMAIN], dict(batch))[0] for batch, _ in _read_batches(proof, [])])
+
+
+def _check_distances(proof: Path, graph: Path, precision: str) -> str:
+    """How far the gate's distances are from those stored, in words; nothing where the graph has no gate."""
+    with np.load(proof, allow_pickle=False) as stored:
+        expected = stored[f"domain.{precision}"] if f"domain.{precision}" in stored.files else None
+    if expected is None:
+        return ""
+    error = float(np.abs(_distances(proof, graph) / expected - 1).max())
+    if not error <= SLACK:
+        raise ParityError(
+            f"distances of the {precision} gate moved by {error:.3g} of what they were, not {SLACK:g}", _HINT
+        )
+    return f"; distances within {error:.2g}"
 
 
 def prove_again(directory: Path, facts: Mapping[str, Any], float32_max_abs_error: float) -> list[str]:
@@ -86,7 +115,7 @@ def prove_again(directory: Path, facts: Mapping[str, Any], float32_max_abs_error
         graph = directory / about["file"]
         found, recorded = measure_proof(proof, graph), about["proof"]
         _check(precision, found, recorded, float32_max_abs_error)
-        nodes = _check_nodes(precision, graph, _recorded_nodes(about))
+        nodes = _check_nodes(precision, graph, _recorded_nodes(about)) + _check_distances(proof, graph, precision)
         shares = "".join(
             f", {name} {found[name]:.3f} (sealed with {recorded[name]:.3f})" for name in _kept_of(recorded)
         )
@@ -108,14 +137,13 @@ def _kept_of(recorded: Mapping[str, Any]) -> list[str]:
 
 
 def _check(precision: str, found: Mapping[str, Any], recorded: Mapping[str, Any], bound: float) -> None:
-    hint = "the file is as sealed: this version of onnxruntime or this processor computes it otherwise"
     if precision == "float32" and not found["max_abs_error"] <= bound:
         error = f"{found['max_abs_error']:.3g}, more than {bound:g}"
-        raise ParityError(f"float32 differs from its source's stored answers by {error}", hint)
+        raise ParityError(f"float32 differs from its source's stored answers by {error}", _HINT)
     for measure in _kept_of(recorded):
         if not found[measure] >= recorded[measure] - SLACK:
             values = f"{found[measure]:.3f} on the stored texts, {recorded[measure]:.3f} when it was made"
-            raise ParityError(f"{measure} of {precision} is {values}", hint)
+            raise ParityError(f"{measure} of {precision} is {values}", _HINT)
 
 
 def _check_nodes(precision: str, graph: Path, recorded: Mapping[str, int]) -> str:

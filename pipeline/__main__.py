@@ -106,6 +106,21 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
+    text = "a bundle that also says how far a text is from those it knows"
+    guard = commands.add_parser("guard", help=text, description=text)
+    guard.add_argument("bundle", type=Path, metavar="BUNDLE")
+    guard.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE", help="JSON lines of in-domain texts, or .gz"
+    )
+    guard.add_argument(
+        "--held-out", type=Path, metavar="FILE", help="more such texts, for the threshold (default: a part of FILE)"
+    )
+    guard.add_argument("--field", default="text", metavar="KEY", help="key of the text in each line (default: text)")
+    guard.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="such as int8 (default: all)")
+    guard.add_argument("--quantile", type=float, default=0.95, help="share of held-out texts to pass (default: 0.95)")
+    guard.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the new bundle goes")
+    guard.add_argument("--force", action="store_true", help="replace an output made from other options")
+    guard.set_defaults(action=_guard)
 
 
 def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -122,6 +137,21 @@ def _add_serving(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     swap.add_argument("bundle", metavar="BUNDLE", help="a folder below its `swap_from`; or previous, or original")
     swap.add_argument("--key-env", default="UNDERSTUDY_KEY", metavar="NAME", help="variable that holds an admin's key")
     swap.set_defaults(action=_swap)
+    calibrate = commands.add_parser("calibrate", help="how sure a student must be to answer alone in a cascade")
+    calibrate.add_argument("student", type=Path, metavar="STUDENT", help="its bundle directory")
+    calibrate.add_argument("teacher", type=Path, metavar="TEACHER", help="its bundle directory")
+    calibrate.add_argument(
+        "--texts", type=Path, required=True, metavar="FILE", help="held-out texts: .jsonl, .jsonl.gz"
+    )
+    calibrate.add_argument(
+        "--level", type=float, default=0.99, help="agreement of the cascade with the teacher (default: %(default)s)"
+    )
+    calibrate.add_argument("--student-precision", metavar="NAME", help="default: int8 where the student has it")
+    calibrate.add_argument("--teacher-precision", metavar="NAME", help="default: the first it has")
+    calibrate.add_argument(
+        "--out", type=Path, default=Path("calibration.json"), metavar="FILE", help="(default: %(default)s)"
+    )
+    calibrate.set_defaults(action=_calibrate)
     commands.add_parser("doctor", help="versions, instruction set, threads, what conflicts").set_defaults(
         action=_doctor
     )
@@ -162,16 +192,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _key(options: argparse.Namespace) -> int:
-    from artifact.errors import ConfigError
-    from serve.keys import NAME, make_key
+    from serve.keys import show_key
 
-    if not NAME.fullmatch(options.name):
-        raise ConfigError(f"{options.name!r} is no name for a key", "use letters, digits, dots, dashes; 64 at most")
-    key, entry = make_key(options.name, options.role)
-    sys.stderr.write("# shown once; for the file of `understudy serve --config`:\napi_keys:\n")
-    sys.stderr.write(f"  - {{name: {entry.name}, role: {entry.role}, sha256: {entry.sha256}}}\n")
-    sys.stdout.write(f"{key}\n")
-    return 0
+    return show_key(options.name, options.role)
 
 
 def _swap(options: argparse.Namespace) -> int:
@@ -181,6 +204,36 @@ def _swap(options: argparse.Namespace) -> int:
 
     told = ask_swap(options.url, options.model, options.bundle, options.key_env)
     sys.stdout.write(json.dumps(told) + "\n")
+    return 0
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import json
+
+    from serve.trust.command import calibrate_files
+
+    found = calibrate_files(
+        options.student,
+        options.teacher,
+        options.texts,
+        options.out,
+        level=options.level,
+        student_precision=options.student_precision,
+        teacher_precision=options.teacher_precision,
+    )
+    sys.stdout.write(json.dumps(found) + "\n")
+    return 0
+
+
+def _guard(options: argparse.Namespace) -> int:
+    from pipeline.guard import guard
+
+    sys.stdout.write(
+        guard(
+            options.bundle, options.texts, options.out, options.precision,
+            held_out=options.held_out, field=options.field, quantile=options.quantile, force=options.force,
+        )
+    )  # fmt: skip
     return 0
 
 

@@ -6,7 +6,7 @@ bootstrap draws whole rounds. A single row's percentile is bounded by its neighb
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import NormalDist
 
 import numpy as np
@@ -117,6 +117,20 @@ def ratio_of_medians(
     picks = _pick_rounds(len(above), seed, resamples)
     ratios = _medians(above, picks) / _medians(below, picks)
     return _interval(float(np.median(above) / np.median(below)), ratios, _expanded_tail(len(above)))
+
+
+def interval_over_rounds(
+    rounds: int, statistic: Callable[[NDArray[np.intp]], float], *, seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """Any number made of samples taken in rounds, with its interval by bootstrap over rounds.
+
+    `statistic` is given numbers of rounds, with repetitions, and pools what all contestants did in those. Tails are
+    widened as in `ratio_of_medians`. Raises `BenchError` when there are no rounds.
+    """
+    if rounds < 1:
+        raise BenchError("a measurement holds no rounds", "run the benchmark again")
+    draws = [statistic(pick) for pick in _pick_rounds(rounds, seed, resamples)]
+    return _interval(statistic(np.arange(rounds)), np.array(draws), _expanded_tail(rounds))
 
 
 def _as_rounds(rounds: ArrayLike) -> NDArray[np.float64]:

@@ -36,6 +36,17 @@ class Pooling(Config):
     normalize: bool = True
 
 
+class DomainGate(Config):
+    """When a text counts as unlike those the model knows, for one precision."""
+
+    threshold: float = Field(gt=0)
+    """A text farther than this is out of domain."""
+    quantile: float = Field(gt=0, lt=1)
+    """The share of held-out texts that the threshold lets pass."""
+    fitted_texts: int = Field(gt=0)
+    held_out_texts: int = Field(gt=0)
+
+
 class BundleInfo(Config):
     """`understudy.json`: everything serving needs to know that the graph does not say."""
 
@@ -58,6 +69,8 @@ class BundleInfo(Config):
     padding: Padding
     inputs: tuple[str, ...]
     """Names of the graph's inputs."""
+    domain: dict[str, DomainGate] | None = None
+    """By precision, where the graphs measure how far a text is from those the model knows."""
 
     @property
     def means(self) -> Problem | None:

@@ -10,6 +10,7 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ConfigError
 from serve.keys import ApiKey
 from serve.limits import Limits
+from serve.trust.config import CascadeConfig, ShadowConfig
 
 Openable = Literal["/", "/docs", "/openapi.json", "/info", "/metrics", "/v1/models"]
 """Routes that tell of the service and ask no model."""
@@ -50,18 +51,27 @@ class ServiceConfig(Config):
                 raise ValueError(f"{', '.join(twice)} stands twice")
         return keys
 
+    cascades: dict[str, CascadeConfig] | None = None
+    """By the name that requests ask for."""
+    shadow: ShadowConfig | None = None
+
 
 def read_service_config(path: Path | None) -> ServiceConfig:
     """The file's content, all defaults for None; `ConfigError` that lists every fault, with its place."""
     if path is None:
         return ServiceConfig()
     config = parse_config(ServiceConfig, read_yaml(path), where=str(path))
-    if config.swap_from is None:
-        return config
-    folder = (path.parent / config.swap_from).resolve()
-    if not folder.is_dir():
-        raise ConfigError(f"{path}: swap_from: there is no folder {folder}", "name one, seen from the config's own")
-    return config.model_copy(update={"swap_from": folder})
+    update: dict[str, object] = {}
+    if config.swap_from is not None:
+        folder = (path.parent / config.swap_from).resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"{path}: swap_from: there is no folder {folder}", "name one, seen from the config's own")
+        update["swap_from"] = folder
+    if config.cascades:
+        update["cascades"] = {name: each.below(path.parent) for name, each in config.cascades.items()}
+    if config.shadow:
+        update["shadow"] = config.shadow.below(path.parent)
+    return config.model_copy(update=update)
 
 
 def follow_environment(config: ServiceConfig, environment: Mapping[str, str]) -> ServiceConfig:

@@ -10,12 +10,14 @@ import hashlib
 import hmac
 import re
 import secrets
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field
 
 from artifact.config import Config
+from artifact.errors import ConfigError
 
 Role = Literal["client", "admin"]
 """`client` asks models; `admin` may also exchange them."""
@@ -42,6 +44,17 @@ def make_key(name: str, role: Role) -> tuple[str, ApiKey]:
     """A new key, which is nowhere else, and the entry that accepts it."""
     key = MARK + secrets.token_urlsafe(32)
     return key, ApiKey(name=name, sha256=hashlib.sha256(key.encode()).hexdigest(), role=role)
+
+
+def show_key(name: str, role: Role) -> int:
+    """`understudy key`: a new key on stdout, the lines that accept it on stderr; 0, or `ConfigError` for no name."""
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a key", "use letters, digits, dots, dashes; 64 at most")
+    key, entry = make_key(name, role)
+    sys.stderr.write("# shown once; for the file of `understudy serve --config`:\napi_keys:\n")
+    sys.stderr.write(f"  - {{name: {entry.name}, role: {entry.role}, sha256: {entry.sha256}}}\n")
+    sys.stdout.write(f"{key}\n")
+    return 0
 
 
 def find_key(keys: Sequence[ApiKey], presented: bytes) -> ApiKey | None:

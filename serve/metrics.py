@@ -24,6 +24,7 @@ SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 PHASES = ("tokenization", "queue", "inference")
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
 """Variable that names the folder of the workers' files."""
+RATIOS = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10)
 TOKENS = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 
 
@@ -57,6 +58,12 @@ class Metrics:
         self.batch_tokens = self._histogram("batch_tokens", "Tokens of one call, padding left out.", ("model",), TOKENS)
         self.tokens = self._counter("tokens", "Tokens read, padding left out.")
         self.padded_tokens = self._counter("padded_tokens", "Token slots computed; the surplus over tokens is padding.")
+        self.out_of_domain = self._counter(
+            "out_of_domain_texts", "Texts farther from what the model knows than allowed."
+        )
+        self.domain_ratio = self._histogram(
+            "domain_distance_ratio", "Distance of a text from what the model knows, over its limit.", ("model",), RATIOS
+        )
         self.queued = self._gauge("queued_requests", "Requests that wait or are being computed.")
         self.queued_tokens = self._gauge("queued_tokens", "Tokens of those, estimated.")
         self.workers = self._gauge("workers", "Worker processes that live.", ())
@@ -73,6 +80,11 @@ class Metrics:
         """Cores, workers, and the threads that compute in each (`intra_op`)."""
         for kind, count in plan.items():
             self._threads.labels(kind.removesuffix("_threads")).set(count)
+
+    @property
+    def registry(self) -> CollectorRegistry:
+        """Where others may add theirs."""
+        return self._registry
 
     def render(self) -> bytes:
         """The text format of Prometheus, of all workers where there are several."""

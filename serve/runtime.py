@@ -72,6 +72,8 @@ class Runtime:
     tokenizer: Tokenizer
     narrow: onnxruntime.InferenceSession | None = None
     """Runs on the thread that calls; None: `session` does."""
+    domain_threshold: float | None = None
+    """How far a text may be from those the model knows; None for a graph that does not say."""
 
     @classmethod
     def open(
@@ -101,6 +103,7 @@ class Runtime:
             laid_out = stack.enter_context(packed(graph, key)) if shared else graph
             session = open_session(laid_out, opened.info, plan.intra_op_threads)
             narrow = open_session(laid_out, opened.info, 1) if shared and plan.intra_op_threads > 1 else None
+        gate = (opened.info.domain or {}).get(chosen)
         runtime = cls(
             name=name or f"{opened.info.name}/{chosen}",
             bundle=opened,
@@ -109,6 +112,7 @@ class Runtime:
             session=session,
             narrow=narrow,
             tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
+            domain_threshold=gate.threshold if gate else None,
         )
         if runtime.problem in KINDS_BY_TOKEN:
             _ = runtime.whole  # opened now rather than by the first request
@@ -118,6 +122,11 @@ class Runtime:
     def labels(self) -> tuple[str, ...]:
         """Names of the columns of the logits."""
         return self.bundle.info.labels
+
+    @property
+    def digest(self) -> str:
+        """Of the whole bundle."""
+        return self.bundle.digest
 
     @property
     def problem(self) -> Problem | None:

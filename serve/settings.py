@@ -21,6 +21,7 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
 from serve.bundle import open_bundle
 from serve.config import ServiceConfig, read_service_config
+from serve.trust.check import Model, check_trust
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
 DEFAULT = "UNDERSTUDY_DEFAULT"
@@ -72,14 +73,21 @@ def read_settings(environment: Mapping[str, str], root: Path) -> Settings:
 
 
 def check_settings(settings: Settings) -> None:
-    """`ArtifactError` when a bundle is damaged or lacks a precision, `ServeError` when none has the default model."""
-    read_service_config(settings.config)
+    """Raises `ArtifactError` when a bundle is damaged or lacks a precision.
+
+    `ServeError` when none has the default model, or when a cascade or the shadow does not fit the bundles.
+    """
+    config = read_service_config(settings.config)
     names: list[str] = []
+    models: dict[str, Model] = {}
     for key, directory in settings.bundles.items():
         name, _, precision = key.partition("/")
         bundle = open_bundle(directory)
         found = [bundle.graph(precision)[0]] if precision else list(bundle.info.precisions)
         names += [name, *(f"{name}/{each}" for each in found)]
+        model = Model(labels=bundle.info.labels, problem=bundle.info.problem, digest=bundle.digest)
+        models |= {f"{name}/{each}": model for each in found}
+    names += check_trust(models, config)
     if settings.default is not None and settings.default not in names:
         problem = f"there is no model {settings.default!r} to answer by default"
         raise ServeError(problem, f"name one of {', '.join(names)}")

@@ -15,8 +15,8 @@ from pipeline.__main__ import build_parser, main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "run", "plan", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "serve",
-    "key", "swap", "doctor",
+    "run", "plan", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "guard", "serve",
+    "key", "swap", "calibrate", "doctor",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def test_help_names_every_command_and_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert "HEAVY []" in done.stdout
-    assert all(f"    {command} " in done.stdout for command in COMMANDS)
+    assert all(f"\n    {command}" in done.stdout for command in COMMANDS)
 
 
 def write_recipe(tmp_path: Path, **changes) -> Path:

@@ -14,7 +14,7 @@ from serve_bundles import make_bundle
 
 from serve.batching.crew import Crew
 from serve.batching.cut import RUN_TOKENS, cut
-from serve.batching.lane import Lane
+from serve.batching.lane import ModelLane
 from serve.batching.schedule import AGE_SECONDS, WINDOW_ROWS, Schedule
 from serve.batching.ticket import Ticket
 from serve.engine import Computed, Tokens
@@ -130,7 +130,7 @@ class Sums:
 async def with_lane(engine, threads: int, work):
     crew = Crew(threads)
     try:
-        return await work(Lane(engine, crew, LIMITS, Metrics()))
+        return await work(ModelLane(engine, crew, LIMITS, Metrics()))
     finally:
         await asyncio.to_thread(crew.close)
 

@@ -1,6 +1,8 @@
 """Who may ask: keys, roles, names of the service; what every answer carries; what logs never hold."""
 
+import argparse
 import hashlib
+import ipaddress
 import logging
 
 import pytest
@@ -10,6 +12,7 @@ from serve_client import open_client
 
 from artifact.errors import ConfigError
 from pipeline.__main__ import main
+from serve.__main__ import add_options
 from serve.command import hosts_of
 from serve.config import ServiceConfig, read_service_config
 from serve.http import guard
@@ -129,6 +132,13 @@ def test_names_of_the_service(engine, host, status):
         for path in ("/", "/health", "/info"):
             assert client.request("GET", path, headers={"host": host}).status_code == status
         assert client.post("/predict", {"inputs": "rain"}, host=host).status_code == status
+
+
+def test_the_default_address_is_loopback():
+    """Oracle: the standard library's notion of loopback, of what the options give when none is written."""
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    assert ipaddress.ip_address(parser.parse_args(["bundle"]).host).is_loopback
 
 
 def test_hosts_are_checked_on_loopback_alone():

@@ -20,7 +20,7 @@ from serve_bundles import LABELS, describe, make_bundle
 from artifact.errors import ConfigError, ServeError
 from artifact.manifest import open_artifact
 from serve.batching.crew import Crew
-from serve.batching.lane import Lane
+from serve.batching.lane import ModelLane
 from serve.config import ServiceConfig, read_service_config
 from serve.http.app import create_app
 from serve.keys import make_key
@@ -404,7 +404,7 @@ def test_a_lane_that_was_replaced_answers_a_late_step(shelf):
 
     async def run() -> np.ndarray:
         crew = Crew(1)
-        lane = Lane(engine, crew, Limits(), Metrics())
+        lane = ModelLane(engine, crew, Limits(), Metrics())
         await lane.drain()
         await lane.drain()
         assert not crew._posts

@@ -1,21 +1,23 @@
-"""One model as requests see it: texts in, an answer out, refused at once where too much waits already."""
+"""A model as requests see it: texts in, an answer out, refused at once where too much waits already."""
 
 import asyncio
 import math
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn, TypeVar
 
+from serve.batching.answer import Answer, Lane
 from serve.batching.crew import Crew
 from serve.batching.errand import Post, Run
 from serve.batching.ticket import Ticket
-from serve.engine import Outputs, Servable, Text, Token, Tokens, outputs_of
+from serve.engine import Servable, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
 from serve.metrics import Meters, Metrics
 from serve.problem import Problem
+
+__all__ = ["Answer", "Lane", "ModelLane", "estimate_tokens"]
 
 BYTES_PER_TOKEN = 3
 """English has four to five UTF-8 bytes a token, Chinese three: a guess on the safe side of both."""
@@ -25,17 +27,7 @@ INLINE_TOKENS = 512
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What came out of a lane, and how long each phase took, in seconds."""
-
-    outputs: Outputs
-    tokenization: float
-    queue: float
-    inference: float
-
-
-class Lane:
+class ModelLane:
     """Calls to one engine; its counters are touched by the event loop alone."""
 
     def __init__(self, engine: Servable, crew: Crew, limits: Limits, metrics: Metrics) -> None:
@@ -46,6 +38,7 @@ class Lane:
         self._limits = limits
         self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
+        self._runs = 0
         # Weak, or the lane and its post would keep each other, and with them a model that was swapped for another.
         hand_over = weakref.WeakMethod(self._hand_over)
         self._post = Post(engine, lambda run, finished: _tell(hand_over(), run, finished))
@@ -98,9 +91,7 @@ class Lane:
         for text in texts:
             tokens = self.engine.tokenize([text])
             for wide in (False, True):
-                begun = time.perf_counter()
                 await self._do(partial(self.engine.compute, tokens.encodings, wide=wide))
-                self._learn((time.perf_counter() - begun) / int(tokens.lengths.sum()))
 
     async def drain(self) -> None:
         """Once all that was admitted is answered, leave the crew.
@@ -205,9 +196,12 @@ class Lane:
         self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
 
     def _learn(self, seconds_per_token: float) -> None:
-        """Thread-seconds; the mean forgets by a tenth."""
-        known = self._seconds_per_token or seconds_per_token
-        self._seconds_per_token = known + 0.1 * (seconds_per_token - known)
+        """Thread-seconds, the mean of all runs; of more than ten it forgets by a tenth.
+
+        Runs of the warm-up are not among them: cold ones take several times as long, and would refuse requests.
+        """
+        self._runs += 1
+        self._seconds_per_token += max(0.1, 1 / self._runs) * (seconds_per_token - self._seconds_per_token)
 
 
 def _tell(told: Callable[[Run, Sequence[Ticket]], None] | None, run: Run, finished: Sequence[Ticket]) -> None:

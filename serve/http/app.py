@@ -30,11 +30,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from serve.batching.crew import Crew
-from serve.batching.lane import Lane
+from serve.batching.lane import ModelLane
 from serve.config import ServiceConfig
 from serve.engine import Servable
 from serve.http.boundary import Boundary
 from serve.http.desk import Desk, Endpoint, Roster, find_aliases
+from serve.http.domain import watch_domain
 from serve.http.guard import Guard
 from serve.http.replies import reply_problem
 from serve.http.routes_about import AboutRoutes
@@ -47,6 +48,9 @@ from serve.problem import Problem
 from serve.runtime import Runtime
 from serve.swap.shelf import Shelf
 from serve.swap.swapper import Swapper
+from serve.trust.cascades import add_cascades
+from serve.trust.metrics import TrustMetrics
+from serve.trust.watchers import watchers_of
 
 WARM_UP = ("warm", "warm up " * 32)
 """Two lengths, so that the first request meets a graph that has run and an allocator that has grown."""
@@ -66,19 +70,22 @@ def create_app(
     A name may also be asked for without its precision: that of the default where it is the default's model, else
     the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. `home` is where
     several such applications agree on swaps. The models are warmed in the application's lifespan.
-    Raises `ServeError` when there is no engine `default`.
+    Raises `ServeError` when there is no engine `default`, or when a cascade or the shadow does not fit the engines.
     """
     metrics, crew = Metrics(), Crew(threads)
+    trusted = TrustMetrics(metrics.registry)
     metrics.show_plan((about or {}).get("threads", {}))
-    open_lane = partial(Lane, crew=crew, limits=config.limits, metrics=metrics)
-    lanes = {name: open_lane(engine) for name, engine in engines.items()}
+    open_lane = partial(ModelLane, crew=crew, limits=config.limits, metrics=metrics)
+    complete = partial(add_cascades, config=config, metrics=trusted)
+    lanes = complete({name: open_lane(engine) for name, engine in engines.items()})
     roster = Roster(lanes=lanes, aliases=find_aliases(list(lanes), default), default=default)
     desk = Desk(roster=roster, limits=config.limits)
+    desk.watchers.extend([watch_domain(metrics), *watchers_of(desk, config, trusted)])
     own, openai = OurRoutes(desk), OpenAIRoutes(desk)
     tei = TeiRoutes(desk, own)
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     shelf = Shelf(folder=config.swap_from, original=_directories_of(engines), home=home)
-    swapper = Swapper(desk, shelf, open_lane, metrics, threads=threads, warm_up=WARM_UP)
+    swapper = Swapper(desk, shelf, open_lane, complete, metrics, threads=threads, warm_up=WARM_UP)
     admin = AdminRoutes(swapper, config.api_keys, config.limits)
     root = Route("/", _by_method(get=ours.page, post=tei.root), methods=["GET", "POST"])
     routes = [root, *tei.routes(), *own.routes(), *openai.routes(), *ours.routes(), *admin.routes()]

@@ -11,6 +11,7 @@ from artifact.errors import ServeError
 from serve.batching.lane import Answer, Lane
 from serve.engine import Floats, Text, normalize
 from serve.http.body import RequestType, parse, read_json
+from serve.http.domain import domain_headers
 from serve.http.requests import Choice
 from serve.http.wanted import read_timeout, while_wanted
 from serve.limits import Limits
@@ -21,6 +22,8 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 BY_DEFAULT = "default"
 """Another name of the default, for clients that must name some model."""
+HEADER_TEXTS = 16
+"""Most texts that a header says something of each; clients and proxies take only so long a line."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,10 +122,20 @@ def find_aliases(names: list[str], default: str) -> dict[str, str]:
 
 
 def phases_of(lane: Lane, answer: Answer) -> dict[str, str]:
-    """The headers that say who answered and where the time went, in milliseconds."""
+    """The headers that say who answered, where the time went, in milliseconds, and how far out the texts are."""
     return {
         "x-model": lane.engine.name,
         "x-tokenization-time": f"{answer.tokenization * 1e3:.3f}",
         "x-queue-time": f"{answer.queue * 1e3:.3f}",
         "x-inference-time": f"{answer.inference * 1e3:.3f}",
+        **_trust_of(answer),
+        **domain_headers(lane.engine, answer.outputs),
     }
+
+
+def _trust_of(answer: Answer) -> dict[str, str]:
+    """Of a cascade: which model answered each text, and how sure that one is."""
+    if answer.answered_by is None or answer.confidence is None or len(answer.answered_by) > HEADER_TEXTS:
+        return {}
+    confidence = ",".join(f"{share:.6f}" for share in answer.confidence)
+    return {"x-answered-by": ",".join(answer.answered_by), "x-confidence": confidence}

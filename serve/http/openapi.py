@@ -44,6 +44,8 @@ PHASES = {
     "x-tokenization-time": "Milliseconds spent on cutting texts into tokens.",
     "x-queue-time": "Milliseconds spent waiting for a turn.",
     "x-inference-time": "Milliseconds spent in the model.",
+    "x-answered-by": "Of a cascade, and at most 16 texts: which model answered each, separated by commas.",
+    "x-confidence": "Likewise: the probability that model gives its best label.",
 }
 TIMEOUT_PARAMETER = {
     "name": "X-Request-Timeout",

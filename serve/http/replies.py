@@ -44,11 +44,10 @@ class Prediction(TypedDict):
 
 
 class OutOfDomain(TypedDict):
-    """How far a text is from those the model knows."""
+    """How far a text is from those the model knows, and whether that is too far."""
 
     score: float
-    flag: bool | None
-    """Whether that is too far; null where no threshold is known."""
+    flag: bool
 
 
 class Classification(TypedDict):

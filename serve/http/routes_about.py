@@ -11,12 +11,14 @@ from starlette.routing import Route
 from serve import VERSION
 from serve.engine import Engine, kind_of
 from serve.http.desk import Desk
+from serve.http.domain import threshold_of
 from serve.http.openapi import describe_api
 from serve.http.pages import show_page
 from serve.http.replies import reply
 from serve.metrics import CONTENT_TYPE, Metrics
 from serve.problem import Problem
 from serve.runtime import Runtime
+from serve.trust.cascade import CascadeEngine
 
 
 @dataclass(kw_only=True)
@@ -131,4 +133,6 @@ def _describe(engine: Engine) -> dict[str, Any]:
         "labels_count": len(labels),
         "embedding_size": engine.embedding_size,
         "max_tokens": engine.max_tokens,
+        "domain_threshold": threshold_of(engine),
+        **({"cascade": engine.describe()} if isinstance(engine, CascadeEngine) else {}),
     }

@@ -8,6 +8,7 @@ from starlette.routing import Route
 from serve.batching.lane import Answer, Lane
 from serve.engine import Engine, Kind, kind_of
 from serve.http.desk import Desk, phases_of
+from serve.http.domain import domain_of
 from serve.http.ranking import labels_of, rank_labels, read_scores
 from serve.http.replies import Classification, FoundAnswer, TextSpan, reply
 from serve.http.requests import check_texts
@@ -16,6 +17,7 @@ from serve.passages.answers import Found, find_answers
 from serve.passages.reading import Reading, join
 from serve.passages.spans import Span, find_spans, list_tokens
 from serve.problem import Problem
+from serve.trust.cascade import CascadeEngine
 
 
 class OurRoutes:
@@ -69,18 +71,21 @@ def describe_classes(
 ) -> list[Classification]:
     """Each text's classes as `/classify` tells them, `engine` having been asked and having answered."""
     ranked = rank_labels(labels, read_scores(answer, engine, raw=raw))
-    sure = read_scores(answer, engine, raw=False).max(axis=-1).tolist()
-    distances = answer.outputs.domain
+    own = read_scores(answer, engine, raw=False).max(axis=-1).tolist()
+    sure = own if answer.confidence is None else answer.confidence.tolist()
+    answered_by = answer.answered_by or (engine.name,) * len(ranked)
+    verdicts = domain_of(engine, answer.outputs)
+    answered_first = engine.student.name if isinstance(engine, CascadeEngine) else engine.name
     return [
         {
             "model": engine.name,
             "label": predictions[0]["label"],
             "score": predictions[0]["score"],
             "scores": predictions[:top_k],
-            "answered_by": engine.name,
+            "answered_by": answered_by[row],
             "confidence": None if engine.problem == "regression" else sure[row],
-            "out_of_domain": None if distances is None else {"score": float(distances[row]), "flag": None},
-            "escalated": False,
+            "out_of_domain": verdicts[row] if verdicts else None,
+            "escalated": answered_by[row] != answered_first,
         }
         for row, predictions in enumerate(ranked)
     ]

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from artifact.errors import ArtifactError, UnderstudyError
-from serve.batching.lane import Lane
+from artifact.errors import ArtifactError, ServeError, UnderstudyError
+from serve.batching.lane import Lane, ModelLane
 from serve.bundle import Bundle, open_bundle
 from serve.engine import Servable
 from serve.http.boundary import frames_of
@@ -38,6 +38,7 @@ class Swapper:
         desk: Desk,
         shelf: Shelf,
         open_lane: Callable[[Servable], Lane],
+        complete: Callable[[Mapping[str, Lane]], Mapping[str, Lane]],
         metrics: Metrics,
         *,
         threads: int,
@@ -46,6 +47,7 @@ class Swapper:
         self._desk = desk
         self._shelf = shelf
         self._open_lane = open_lane
+        self._complete = complete
         self._metrics = metrics
         self._threads = threads
         self._warm_up = warm_up
@@ -186,6 +188,10 @@ class Swapper:
                 engine = await asyncio.to_thread(self._open_engine, bundle, precision, old[each].engine)
                 lanes[each] = self._open_lane(engine)
                 await lanes[each].warm_up(self._warm_up)
+            self._all_with(lanes)
+        except ServeError as error:
+            await _retire(lanes)
+            raise Problem(409, "Conflict", error.problem, param="bundle") from None
         except ArtifactError as error:
             await _retire(lanes)
             raise _damaged(name, bundle.directory, error) from None
@@ -199,20 +205,25 @@ class Swapper:
         return lanes
 
     def _open_engine(self, bundle: Bundle, precision: str, old: Servable) -> Runtime:
-        shared = isinstance(old, Runtime) and old.narrow is not None
         return Runtime.open(
-            bundle, precision, threads=self._threads, name=old.name, batch_tokens=old.batch_tokens, shared=shared
+            bundle, precision, threads=self._threads, name=old.name, batch_tokens=old.batch_tokens, shared=True
         )
 
     async def _switch(self, lanes: Mapping[str, Lane]) -> None:
         """From here on, requests meet `lanes`; back when those of the lanes before are answered."""
-        roster = self._desk.roster
-        old = {name: roster.lanes[name] for name in lanes}
-        self._desk.roster = dataclasses.replace(roster, lanes={**roster.lanes, **lanes})
+        if not lanes:
+            return
+        before, after = self._desk.roster.lanes, self._all_with(lanes)
+        self._desk.roster = dataclasses.replace(self._desk.roster, lanes=after)
         for name, lane in lanes.items():
-            self._count_bundle(old[name], 0)
+            self._count_bundle(before[name], 0)
             self._count_bundle(lane, 1)
-        await _retire(old)
+        await _retire({name: lane for name, lane in before.items() if after[name] is not lane})
+
+    def _all_with(self, lanes: Mapping[str, Lane]) -> Mapping[str, Lane]:
+        """Every lane of the roster to come; `ServeError` when a cascade does not fit its models any more."""
+        models = {name: lane for name, lane in self._desk.roster.lanes.items() if isinstance(lane, ModelLane)}
+        return self._complete({**models, **lanes})
 
     def _count_bundle(self, lane: Lane, workers: int) -> None:
         if isinstance(lane.engine, Runtime):
@@ -220,7 +231,7 @@ class Swapper:
 
 
 async def _retire(lanes: Mapping[str, Lane]) -> None:
-    for lane in lanes.values():
+    for lane in reversed(list(lanes.values())):  # a cascade, which stands behind its models, before them
         await lane.drain()
 
 

@@ -255,7 +255,7 @@ const SCENARIOS = {
 
   // The picture in docs/images, of a service of real models; asked twice, since the first answer pays for the connection.
   async portrait(browser) {
-    const page = await openPage(browser, { viewport: { width: 1120, height: 700 } });
+    const page = await openPage(browser, { viewport: { width: 1240, height: 700 } });
     await page.goto(`${address}/`);
     const panel = await panelOf(page, "classify");
     await ask(panel);

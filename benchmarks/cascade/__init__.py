@@ -1,0 +1,1 @@
+"""What a cascade saves, and how well it keeps what it promises."""

@@ -11,6 +11,7 @@ from artifact.stage import run_stage
 from benchmarks.package.__main__ import measure
 from benchmarks.package.install import largest, look
 from benchmarks.package.page import render
+from benchmarks.package.start import weights_of
 from serve.package import package_stage
 
 
@@ -48,6 +49,14 @@ def test_the_page_says_what_was_measured():
     assert "| numpy | 2 | 70.0 MB |" in page
     assert "Provisional" not in page
     assert "Provisional" in render(results_of(load=3))
+
+
+def test_weights_are_those_that_are_served(tmp_path):
+    """Oracle: the graphs' files: of a bundle packaged for one precision, that one alone."""
+    bundle = make_bundle(tmp_path / "student")
+    run_stage(*package_stage({"student/int8": bundle}, "student/int8", tmp_path / "package"))
+    size_bytes = (bundle / "onnx/model_quantized.onnx").stat().st_size
+    assert weights_of(tmp_path / "package") == {"student/int8": size_bytes}
 
 
 @pytest.mark.slow

@@ -84,13 +84,13 @@ def ask(port: int, requests: int) -> None:
 
 def weights_of(package: Path) -> dict[str, int]:
     """Bytes of each graph that the Bento serves, weights included, by `model/precision`."""
-    settings = read_settings({}, package / BENTO / "src")
-    bundles = {name: open_bundle(directory) for name, directory in settings.bundles.items()}
-    return {
-        f"{name}/{precision}": size_of(bundle.graph(precision)[1])
-        for name, bundle in bundles.items()
-        for precision in bundle.info.precisions
-    }
+    found: dict[str, int] = {}
+    for key, directory in read_settings({}, package / BENTO / "src").bundles.items():
+        name, _, precision = key.partition("/")
+        bundle = open_bundle(directory)
+        for each in [precision] if precision else bundle.info.precisions:
+            found[f"{name}/{each}"] = size_of(bundle.graph(each)[1])
+    return found
 
 
 def peaks_of(rows: Sequence[dict[str, Any]]) -> list[int]:

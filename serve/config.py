@@ -35,8 +35,11 @@ class ServiceConfig(Config):
     """None: as `OTEL_EXPORTER_OTLP_ENDPOINT` says, else no spans."""
     api_keys: tuple[ApiKey, ...] = ()
     """Keys that are accepted, as `understudy key` makes them; none: everybody may ask, and nobody may swap."""
-    open_routes: tuple[Openable, ...] = ()
-    """What `GET` answers without a key; `/health` and BentoML's probes always do."""
+    open_routes: tuple[Openable, ...] = ("/", "/docs", "/openapi.json")
+    """What `GET` answers without a key; `/health` and BentoML's probes always do.
+
+    By default what says no more than its source does: the page has to open before it can ask for a key.
+    """
     hosts: tuple[str, ...] | None = None
     """Names under which the service may be called (Host headers, without port); None: any name."""
     swap_from: Path | None = None

@@ -104,8 +104,12 @@ def test_a_refusal_has_the_shape_of_its_family(engine):
 
 
 def test_what_is_open_without_a_key(engine):
-    """Oracle: only health, unless the config opens more; then for GET alone; everything where there are no keys."""
+    """Oracle: the pages and health by default; what the config opens, for GET alone; all where there are no keys."""
     with client_of(engine, api_keys=KEYS) as client:
+        opened = [path for path in GETS if client.get(path).status_code == 200]
+        assert sorted(opened) == ["/", "/docs", "/openapi.json"]
+        assert client.post("/", {"inputs": "rain"}).status_code == 401
+    with client_of(engine, api_keys=KEYS, open_routes=()) as client:
         assert [client.get(path).status_code for path in ("/health", *GETS)] == [200] + [401] * len(GETS)
         assert client.get("/absent").status_code == 401
     with client_of(engine, api_keys=KEYS, open_routes=("/", "/metrics")) as client:

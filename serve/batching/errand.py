@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from serve.batching.cut import THREAD_TOKENS
 from serve.batching.schedule import Place, Schedule
 from serve.batching.ticket import Ticket
 from serve.engine import Servable
@@ -30,7 +31,7 @@ class Post:
     def __init__(self, engine: Servable, told: Callable[[Run, Sequence[Ticket]], None]) -> None:
         self.engine = engine
         self.told = told
-        self.schedule = Schedule(engine.batch_tokens)
+        self.schedule = Schedule(min(engine.batch_tokens, THREAD_TOKENS))
         self.backlog_seconds = 0.0
         """How long what was admitted will take, if nothing else is in the way."""
 

@@ -1,3 +1,5 @@
+# Slow tests that compute and neither serve nor measure: two at a time.
+SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,benchmarks_cascade benchmarks_export cache distill export_run loop processes))
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -20,7 +22,8 @@ test: $(DEV_INSTALLED) ## the fast suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(DEV_INSTALLED) ## what needs minutes: the whole pipeline, killed and resumed, and the real service
-	@$(BIN)/python -m pytest -m slow
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE:%=--ignore=%)
 
 check: $(DEV_INSTALLED) ## style, types and layers
 	@$(BIN)/ruff check .

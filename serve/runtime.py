@@ -21,7 +21,6 @@ import onnxruntime
 from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
 
 from artifact.digest import hash_json
-from serve.batching.cut import THREAD_TOKENS
 from serve.bundle import TOKENIZER, Bundle, open_bundle, size_of
 from serve.engine import (
     DOMAIN,
@@ -53,6 +52,10 @@ Small on purpose: what a CPU gains from large batches it has gained by then, whi
 A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
 5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
 """
+
+
+THREAD_TOKENS = 256
+"""Padded tokens of a run on one thread, in a call of many texts: what it works on stays in the cache of one core."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

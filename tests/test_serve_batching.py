@@ -88,8 +88,8 @@ def test_a_large_request_does_not_shut_out_a_small_one():
     assert small in [place.ticket for place in schedule.take(0.0, 1)]
 
 
-def test_idle_threads_share_the_rows():
-    """Oracle: four texts that would fit one run, two idle threads: two runs of two."""
+def test_threads_share_the_rows():
+    """Oracle: four texts that would fit one run, two threads and then one: two runs of two."""
     schedule = Schedule(512)
     schedule.add(ticket_of([60] * 4))
     assert [len(schedule.take(0.0, idle)) for idle in (2, 1)] == [2, 2]

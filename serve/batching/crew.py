@@ -1,7 +1,7 @@
 """The threads of one worker that compute, shared by all its models: as many as the plan says, and never more at once.
 
-A lone text runs on all of them. Where several wait, each thread takes a run of its own as soon as it is free: a
-thread of its own is worth more to a run than a share of every other, and nothing waits for company.
+A lone text runs on all of them, while no others come. Where several wait, each thread takes a run of its own as soon as
+it is free: a thread of its own is worth more to a run than a share of every other, and nothing waits for company.
 """
 
 import math
@@ -13,6 +13,12 @@ from functools import partial
 
 from serve.batching.errand import Post, Run, carry_out
 from serve.batching.ticket import Ticket
+
+NARROW_SECONDS = 0.1
+"""How long no text has all threads to itself after another came meanwhile.
+
+Two threads make a text of 16 tokens 1.35 times as fast, and keep both busy for it: a good use of threads that would be
+idle, and a waste of such that will be asked for."""
 
 
 class Crew:
@@ -27,6 +33,7 @@ class Crew:
         self._posts: list[Post] = []
         self._busy = 0
         self._wide = False
+        self._narrow_until = 0.0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._work, name=f"crew-{number}", daemon=True) for number in range(threads)
@@ -53,6 +60,8 @@ class Crew:
         """Compute it; the post is told, on one of the threads, when that is done."""
         with self._changed:
             post.schedule.add(ticket)
+            if self._wide:
+                self._narrow_until = time.perf_counter() + NARROW_SECONDS
             self._changed.notify(min(ticket.left, self.threads))
 
     def do(self, job: Callable[[], None]) -> None:
@@ -105,9 +114,9 @@ class Crew:
         waiting = [post for post in self._posts if post.schedule.oldest < math.inf]
         if not waiting:
             return None
-        idle = self.threads - self._busy
-        rows = sum(post.schedule.count_rows(idle) for post in waiting)
+        now = time.perf_counter()
+        rows = sum(post.schedule.count_rows(self.threads) for post in waiting)
         post = min(waiting, key=lambda each: each.schedule.oldest)
-        self._wide = rows == 1 and self._busy == 0
-        places = post.schedule.take(time.perf_counter(), min(idle, rows))
+        self._wide = rows == 1 and self._busy == 0 and now >= self._narrow_until
+        places = post.schedule.take(now, min(self.threads, rows))
         return partial(carry_out, self._changed, post, Run(places, wide=self._wide))

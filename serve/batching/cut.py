@@ -2,14 +2,11 @@
 
 from collections.abc import Sequence
 
-RUN_TOKENS = 16
+RUN_TOKENS = 8
 """What it costs to run a graph at all, in tokens: below it, a run of its own is dearer than some padding."""
 
-THREAD_TOKENS = 256
-"""Padded tokens of a run on one thread: what it works on stays in the cache of one core, and nobody waits for it long.
-
-Of 128, 256 and 512, 256 answered most texts and had the least p99 at 8 and at 32 connections (docs/log.md).
-"""
+THREAD_TOKENS = 128
+"""Padded tokens of a run on one thread: a run takes as long as its tokens, and whoever comes meanwhile waits for it."""
 
 
 def cut(lengths: Sequence[int], budget: int, run_tokens: int = RUN_TOKENS) -> list[range]:

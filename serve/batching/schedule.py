@@ -66,7 +66,7 @@ class Schedule:
     def take(self, now: float, threads: int) -> list[Place]:
         """The rows that run next, no longer waiting; none when there are none.
 
-        Where `threads` stand idle, the rows are shared out among them rather than run together on one.
+        Few rows are shared out among `threads` rather than run together on one.
         """
         window = sorted(self._window(), key=lambda place: place.tokens)
         if not window:

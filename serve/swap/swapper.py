@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from artifact.errors import ArtifactError, ServeError, UnderstudyError
 from serve.batching.lane import Lane, ModelLane
@@ -28,6 +29,15 @@ logger = logging.getLogger("understudy.serve")
 
 LOOK_SECONDS = 0.5
 """How often a worker looks whether another has taken a swap."""
+
+
+class _Loaded(NamedTuple):
+    """What a swap brings."""
+
+    lanes: Mapping[str, Lane]
+    """The model's new ones."""
+    everything: Mapping[str, Lane]
+    """The roster's, with these and the cascades over them."""
 
 
 class Swapper:
@@ -110,15 +120,16 @@ class Swapper:
                 raise Problem(409, "Conflict", f"{model} was not swapped yet, there is no previous bundle")
             wanted = known.before.bundle
         bundle = await self._open(model, wanted, known.before.digest if known and name == PREVIOUS else None)
-        lanes = {} if bundle.digest == served.digest else await self._load(model, wanted, served, bundle)
+        loaded = None if bundle.digest == served.digest else await self._load(model, wanted, served, bundle)
         try:
             if bundle.digest != now.digest:
                 entry = Entry(now=Place(bundle=wanted, digest=bundle.digest), before=now)
                 await asyncio.to_thread(self._journal.write, model, entry)
         except BaseException:
-            await _retire(lanes)
+            await _retire(loaded.lanes if loaded else {})
             raise
-        await self._switch(lanes)
+        if loaded:
+            await self._switch(loaded)
         return {
             "model": model,
             "from": now.bundle,
@@ -174,8 +185,8 @@ class Swapper:
             raise Problem(409, "Conflict", f"{quote(name)} is no longer the bundle it was when it was swapped to")
         return bundle
 
-    async def _load(self, model: str, name: str, served: Bundle, bundle: Bundle) -> dict[str, Lane]:
-        """Lanes that are warm, one for each that answers now."""
+    async def _load(self, model: str, name: str, served: Bundle, bundle: Bundle) -> _Loaded:
+        """Lanes that are warm, one for each that answers now, and what goes with them."""
         old = self._lanes(model)
         precisions = {each: each.partition("/")[2] for each in old}
         faults = differences(served.info, bundle.info, precisions.values())
@@ -188,7 +199,8 @@ class Swapper:
                 engine = await asyncio.to_thread(self._open_engine, bundle, precision, old[each].engine)
                 lanes[each] = self._open_lane(engine)
                 await lanes[each].warm_up(self._warm_up)
-            self._all_with(lanes)
+            models = {name: lane for name, lane in self._desk.roster.lanes.items() if isinstance(lane, ModelLane)}
+            return _Loaded(lanes, self._complete({**models, **lanes}))
         except ServeError as error:
             await _retire(lanes)
             raise Problem(409, "Conflict", error.problem, param="bundle") from None
@@ -202,28 +214,20 @@ class Swapper:
         except BaseException:
             await _retire(lanes)
             raise
-        return lanes
 
     def _open_engine(self, bundle: Bundle, precision: str, old: Servable) -> Runtime:
         return Runtime.open(
             bundle, precision, threads=self._threads, name=old.name, batch_tokens=old.batch_tokens, shared=True
         )
 
-    async def _switch(self, lanes: Mapping[str, Lane]) -> None:
-        """From here on, requests meet `lanes`; back when those of the lanes before are answered."""
-        if not lanes:
-            return
-        before, after = self._desk.roster.lanes, self._all_with(lanes)
-        self._desk.roster = dataclasses.replace(self._desk.roster, lanes=after)
-        for name, lane in lanes.items():
+    async def _switch(self, loaded: _Loaded) -> None:
+        """From here on, requests meet the new lanes; back when those of the lanes before are answered."""
+        before = self._desk.roster.lanes
+        self._desk.roster = dataclasses.replace(self._desk.roster, lanes=loaded.everything)
+        for name, lane in loaded.lanes.items():
             self._count_bundle(before[name], 0)
             self._count_bundle(lane, 1)
-        await _retire({name: lane for name, lane in before.items() if after[name] is not lane})
-
-    def _all_with(self, lanes: Mapping[str, Lane]) -> Mapping[str, Lane]:
-        """Every lane of the roster to come; `ServeError` when a cascade does not fit its models any more."""
-        models = {name: lane for name, lane in self._desk.roster.lanes.items() if isinstance(lane, ModelLane)}
-        return self._complete({**models, **lanes})
+        await _retire({name: lane for name, lane in before.items() if loaded.everything[name] is not lane})
 
     def _count_bundle(self, lane: Lane, workers: int) -> None:
         if isinstance(lane.engine, Runtime):

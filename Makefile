@@ -1,5 +1,5 @@
 # Slow tests that compute and neither serve nor measure: two at a time.
-SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,benchmarks_cascade benchmarks_export cache distill export_run loop processes))
+SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,benchmarks_cascade benchmarks_export cache distill ecosystem export_run loop plan processes))
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv

@@ -316,6 +316,7 @@ def root(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_training_from_the_cache_ends_with_the_same_bits(root, monkeypatch):
     """Oracle: training without it, where the teacher reads the same tensors in both: each text alone."""
     live = train(root, "live-1", cached=False, batch_size=1)

@@ -83,7 +83,7 @@ def apart(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize(("task", "model_type"), [*((task, "bert") for task in TASKS), *(
-    ("classification", family) for family in FAMILIES)])  # fmt: skip
+    pytest.param("classification", family, marks=pytest.mark.slow) for family in FAMILIES)])  # fmt: skip
 def test_optimum_answers_as_transformers_does(bundles: Bundles, task: str, model_type: str) -> None:
     """Oracle: transformers on the model the bundle was made from; int8 is near, but not equal."""
     model, bundle = bundles(task, model_type)

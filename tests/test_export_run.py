@@ -107,6 +107,7 @@ def test_an_embedding_model_needs_no_labels(tmp_path: Path) -> None:
     assert made["task"] == "embedding"
 
 
+@pytest.mark.slow
 def test_a_model_that_naive_int8_breaks_comes_out_repaired_with_the_culprit_named(tmp_path: Path) -> None:
     """Oracle: the outliers put into the feed-forward network of layer 1, and float32's accuracy."""
     model = make_outlier_classifier(tmp_path / "model", layers=(1,))

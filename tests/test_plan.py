@@ -586,6 +586,7 @@ def seal_bundle(teacher: Path, out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_trained_bundles_stand_beside_random_doubles(teacher, tmp_path, capsys):
     """Oracle: sizes and counts; the double is as large, but for biases that are all zero in an untrained bundle."""
     bundle = seal_bundle(teacher, tmp_path / "bundle")

@@ -2,7 +2,8 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -12,7 +13,6 @@ from serve.batching.lane import Answer, Lane
 from serve.engine import Floats, Text, normalize
 from serve.http.body import RequestType, parse, read_json
 from serve.http.domain import domain_headers
-from serve.http.requests import Choice
 from serve.http.wanted import read_timeout, while_wanted
 from serve.limits import Limits
 from serve.problem import Problem, quote
@@ -24,6 +24,17 @@ BY_DEFAULT = "default"
 """Another name of the default, for clients that must name some model."""
 HEADER_TEXTS = 16
 """Most texts that a header says something of each; clients and proxies take only so long a line."""
+
+
+class Choosing(Protocol):
+    """A request as far as it says who answers."""
+
+    @property
+    def model(self) -> str | None:
+        """A name, or None: the header's, or the default."""
+
+
+Asked = TypeVar("Asked", bound=Choosing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +61,21 @@ class Desk:
         """`answer` as a route, given the body as `kind` and the lane that the request means."""
 
         async def endpoint(request: Request) -> Response:
-            return await self.receive(request, lambda tree, lane: answer(parse(kind, tree), lane))
+            return await self.receive(request, partial(parse, kind), answer)
 
         return endpoint
 
-    async def receive(self, request: Request, answer: Callable[[Any, Lane], Awaitable[Response]]) -> Response:
-        """What `answer` makes of the body's JSON and the lane meant, unless the client stops waiting first.
+    async def receive(
+        self, request: Request, read: Callable[[Any], Asked], answer: Callable[[Asked, Lane], Awaitable[Response]]
+    ) -> Response:
+        """What `answer` makes of the body as `read` and the lane meant, unless the client stops waiting first.
 
         Refused before the body is read where so much waits already that no model would take it.
         """
         seconds = read_timeout(request)
         next(iter(self.roster.lanes.values())).refuse_when_full()
-        tree = await read_json(request, self.limits)
-        lane = self.choose(request, parse(Choice, tree).model)
-        return await while_wanted(request, answer(tree, lane), seconds)
+        asked = read(await read_json(request, self.limits))
+        return await while_wanted(request, answer(asked, self.choose(request, asked.model)), seconds)
 
     def choose(self, request: Request, model: str | None) -> Lane:
         """The lane that the body's `model` names, else the header, else the default; `Problem` 404 for none of ours."""

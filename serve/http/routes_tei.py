@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from serve.http.desk import Desk, phases_of
 from serve.http.ranking import labels_of, rank_labels, read_scores
 from serve.http.replies import Rank, reply
 from serve.http.requests import (
+    Choice,
     EmbedRequest,
     PredictRequest,
     RerankRequest,
@@ -29,6 +30,13 @@ from serve.http.requests import (
 from serve.http.requests_passages import AnswerRequest, TagRequest
 from serve.http.routes_ours import OurRoutes
 from serve.problem import Problem
+
+
+class _Whole(NamedTuple):
+    """A body whose kind is its model's to say."""
+
+    model: str | None
+    tree: Any
 
 
 class TeiRoutes:
@@ -51,10 +59,10 @@ class TeiRoutes:
 
     async def root(self, request: Request) -> Response:
         """`/predict`, `/rerank`, `/embed`, `/tag` or `/answer`, whichever suits the model that the request means."""
-        return await self._desk.receive(request, self._root)
+        return await self._desk.receive(request, lambda tree: _Whole(parse(Choice, tree).model, tree), self._root)
 
-    async def _root(self, tree: Any, lane: Lane) -> Response:
-        kind = kind_of(lane.engine)
+    async def _root(self, asked: _Whole, lane: Lane) -> Response:
+        kind, tree = kind_of(lane.engine), asked.tree
         if kind == "classifier":
             return await self.predict(parse(PredictRequest, tree), lane)
         if kind == "reranker":

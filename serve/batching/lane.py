@@ -25,6 +25,7 @@ INLINE_TOKENS = 512
 """Texts of so many tokens in all, by that guess, are cut into tokens where they arrive: handing over costs as much."""
 
 Result = TypeVar("Result")
+Given = TypeVar("Given")
 
 
 class ModelLane:
@@ -134,9 +135,9 @@ class ModelLane:
             try:
                 result = job()
             except Exception as error:  # noqa: BLE001 - it is raised where the job was asked for
-                loop.call_soon_threadsafe(_settle, future, partial(_throw, error))
+                loop.call_soon_threadsafe(_settle, future, future.set_exception, error)
             else:
-                loop.call_soon_threadsafe(_settle, future, lambda: result)
+                loop.call_soon_threadsafe(_settle, future, future.set_result, result)
 
         self._crew.do(do)
         return await future
@@ -214,18 +215,10 @@ def _refuse(backlog: float) -> NoReturn:
     raise Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": wait})
 
 
-def _settle(future: "asyncio.Future[Result]", done: Callable[[], Result]) -> None:
-    """Give `future` what `done` returns or raises, unless nobody waits for it."""
-    if future.done():
-        return
-    try:
-        future.set_result(done())
-    except Exception as error:  # noqa: BLE001 - it is raised where the job was asked for
-        future.set_exception(error)
-
-
-def _throw(error: Exception) -> NoReturn:
-    raise error
+def _settle(future: "asyncio.Future[Result]", settle: Callable[[Given], None], given: Given) -> None:
+    """Give `future` a result or a fault, unless nobody waits for it."""
+    if not future.done():
+        settle(given)
 
 
 def estimate_tokens(texts: Sequence[Text], max_tokens: int) -> int:

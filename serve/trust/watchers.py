@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from prometheus_client import Gauge
 
 from serve.batching.lane import Answer, Lane
 from serve.config import ServiceConfig
 from serve.engine import Text
 from serve.http.desk import Desk, Watcher
+from serve.http.domain import out_of_domain, threshold_of
 from serve.trust.check import reference_of
 from serve.trust.metrics import TrustMetrics
 from serve.trust.shadow import Shadow
@@ -38,7 +38,7 @@ class DomainWatch:
 
     def __call__(self, lane: Lane, _: Sequence[Text], answer: Answer) -> None:
         """Count one answer, if its model measures distances and has a threshold for them."""
-        threshold: float | None = getattr(lane.engine, "domain_threshold", None)
+        threshold = threshold_of(lane.engine)
         distances = answer.outputs.domain
         if threshold is None or distances is None:
             return
@@ -46,6 +46,6 @@ class DomainWatch:
         if name not in self._known:
             self._known[name] = Share(self._window), self._metrics.out_of_domain.labels(name)
         share, gauge = self._known[name]
-        share.add((np.asarray(distances) > threshold).ravel().tolist())
+        share.add(out_of_domain(distances, threshold).tolist())
         if len(share):
             gauge.set(share.count / len(share))

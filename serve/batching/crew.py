@@ -17,8 +17,8 @@ from serve.batching.ticket import Ticket
 NARROW_SECONDS = 0.1
 """How long no text has all threads to itself after another came meanwhile.
 
-Two threads make a text of 16 tokens 1.35 times as fast, and keep both busy for it: a good use of threads that would be
-idle, and a waste of such that will be asked for."""
+Two threads are far from twice as fast as one at a short text (docs/log.md), and are both busy for it: a good use of
+threads that would be idle, and a waste of such that will be asked for."""
 
 
 class Crew:

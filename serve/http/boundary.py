@@ -3,6 +3,7 @@
 import logging
 import time
 import traceback
+from functools import cache
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +21,9 @@ class Boundary:
     def __init__(self, app: ASGIApp, metrics: Metrics, routes: frozenset[str]) -> None:
         self._app = app
         self._metrics = metrics
+        # Looked up once each: a lookup by label costs as much as counting, and there are few routes and statuses.
+        self._requests = cache(metrics.requests.labels)
+        self._seconds = cache(metrics.seconds.labels)
         self._routes = routes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,8 +53,8 @@ class Boundary:
     def _count(self, path: str, status: int, seconds: float) -> None:
         # Unknown paths are one label: a client could otherwise grow the table without end.
         route = path if path in self._routes else "other"
-        self._metrics.requests.labels(route, status).inc()
-        self._metrics.seconds.labels(route).observe(seconds)
+        self._requests(route, status).inc()
+        self._seconds(route).observe(seconds)
         if status >= 400:
             self._metrics.errors.labels(status).inc()
 

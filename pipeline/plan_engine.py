@@ -13,9 +13,9 @@ from typing import Any
 
 from serve.bundle import Bundle, BundleInfo
 from serve.engine import Outputs, Tokens
-from serve.measure.memory import peak_memory_bytes
-from serve.measure.plan import Round, Task, time_calls
-from serve.measure.worker import UNTIMED_CALLS, work
+from serve.latency.memory import peak_memory_bytes
+from serve.latency.plan import Round, Task, time_calls
+from serve.latency.worker import UNTIMED_CALLS, work
 from serve.runtime import BATCH_TOKENS, Runtime
 from serve.session import open_session, open_tokenizer
 
@@ -44,7 +44,7 @@ class Opening:
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """A candidate that answers; satisfies `serve.measure.worker.Measurable`."""
+    """A candidate that answers; satisfies `serve.latency.worker.Measurable`."""
 
     runtime: Runtime
     pieces: int | None

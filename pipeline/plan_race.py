@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from artifact.progress import progress
+from pipeline.bench_config import BenchConfig
 from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, PacedRound, Yardstick, measure_memory, staying, take_paced_turn
 from pipeline.processes import own_processes, work_all
-from pipeline.recipe import BenchConfig
-from serve.measure.plan import Task, Workload, take_turns
+from serve.latency.plan import Task, Workload, take_turns
 from serve.threads import available_cores
 
 SLOW = 1.25

@@ -10,7 +10,10 @@ from artifact.config import Config, load_config
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from export.config import ExportConfig
+from pipeline.bench_config import BenchConfig
+from pipeline.gate_config import Gate
 from pipeline.plan_config import Budget, PlanConfig
+from pipeline.rows_config import CascadeConfig, RowsConfig
 
 
 class Generator(Config):
@@ -61,41 +64,6 @@ class DataConfig(Config):
     """Rows with these labels are no class: they leave the three splits and form the out-of-domain text."""
 
 
-class BenchConfig(Config):
-    """What is measured: single texts, one after the other (SingleStream) and full batches (Offline)."""
-
-    threads: int = Field(default=2, gt=0)
-    """Intra-op threads of every contestant; never more than the cores this process may use."""
-    rounds: int = Field(default=10, gt=1)
-    """Rounds in which every contestant takes its turn, in random order."""
-    calls_per_round: int = Field(default=40, gt=0)
-    """Single texts per contestant and round."""
-    batch_size: int = Field(default=32, gt=0)
-    """Texts per batch of the throughput measurement."""
-    texts: int = Field(default=256, gt=0)
-    """Test texts measured, drawn once with the seed, the same for every contestant."""
-    http: bool = True
-    """Also measure through the service, over loopback."""
-    seed: int = Field(default=1, ge=0)
-
-
-class Gate(Config):
-    """One condition on the candidate row against the reference row of the report."""
-
-    metric: Literal["quality", "latency_p50", "throughput", "size"]
-    reference: str
-    """Row it is compared with, such as `teacher/float32` or `teacher/pytorch`."""
-    min_ratio: float | None = Field(default=None, gt=0)
-    """Pass when candidate / reference is surely at least this (speed counts as reference / candidate time)."""
-    max_ratio: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _check_bound(self) -> "Gate":
-        if (self.min_ratio is None) == (self.max_ratio is None):
-            raise ValueError("give either min_ratio or max_ratio")
-        return self
-
-
 class Recipe(Config):
     """Everything one experiment needs."""
 
@@ -106,6 +74,12 @@ class Recipe(Config):
     models: dict[str, ModelConfig] = Field(min_length=1)
     """By name, in the order of training; `teacher` and `student` by custom."""
     export: ExportConfig = ExportConfig()
+    rows: RowsConfig = RowsConfig()
+    """What is measured beside the models in their precisions."""
+    cascade: CascadeConfig | None = None
+    """A student that asks its teacher when it is unsure, as a row of its own."""
+    baseline: Path | None = None
+    """Output folder of an earlier run, such as the base branch's: its candidate's bundle becomes the row `baseline`."""
     bench: BenchConfig = BenchConfig()
     candidate: str
     """Row that the gate judges and the service answers with by default, such as `student/int8`."""
@@ -117,7 +91,7 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Recipe":
-        rows = self.rows()
+        rows = self.row_names()
         earlier: set[str] = set()
         for name, model in self.models.items():
             for other in model.refers_to():
@@ -141,7 +115,7 @@ class Recipe(Config):
                 raise ValueError(f"{where} is {row!r}, expected one of {', '.join(rows)}")
         return self
 
-    def rows(self) -> list[str]:
+    def row_names(self) -> list[str]:
         """Names of the rows of the report: `model/precision`, and the first model as people run it in PyTorch."""
         first = next(iter(self.models))
         exported = [f"{model}/{precision}" for model in self.models for precision in self.export.precisions]

@@ -12,10 +12,11 @@ from artifact.errors import ArtifactError
 from artifact.manifest import read_manifest, write_json
 from artifact.stage import Stage, Work
 from pipeline.gate import SEED, judge, overall, read_report, row_sizes, speedup
+from pipeline.gate_config import Gate
 from pipeline.junit import render_junit
 from pipeline.markdown import render_comparison, render_summary
 from pipeline.metrics import quality_ratio
-from pipeline.recipe import Gate, Recipe
+from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
 from pipeline.statistics import median_of_rounds, percentile
 

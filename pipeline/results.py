@@ -2,8 +2,10 @@
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from artifact.config import Config
-from pipeline.recipe import Gate
+from pipeline.gate_config import Gate
 
 
 class Interval(Config):
@@ -24,6 +26,10 @@ class QualityRow(Config):
     """Share of the examples on which it gives the reference row's answer."""
     predictions: tuple[int, ...]
     """Label index for each test example, in the order of the test file."""
+    out_of_domain_auroc: Interval | None = None
+    """How well the row tells the test split from the data's out-of-domain text; None where there is none."""
+    out_of_domain_score: Literal["distance", "probability"] | None = None
+    """By which score: the graph's own distance, or the largest probability."""
 
 
 class Evaluation(Config):
@@ -44,13 +50,43 @@ class SpeedRow(Config):
     single_ms: tuple[tuple[float, ...], ...]
     """Latency of single texts, by round and call."""
     batch_texts_per_second: tuple[float, ...]
-    """Throughput in full batches, by round."""
+    """Offline: throughput in full batches, by round."""
+    multi_ms: tuple[tuple[float, ...], ...] = ()
+    """MultiStream: latency of queries of `streams` texts, by round and query; empty where it was not asked for."""
+    by_length_ms: dict[int, tuple[tuple[float, ...], ...]] = {}
+    """SingleStream at fixed lengths: tokens to latencies, by round and call."""
     size_bytes: int
     """Weights and graph as stored."""
     peak_memory_bytes: int
     """Peak resident memory of the contestant's process."""
     threads: int
     """Intra-op threads, read back from the runtime."""
+
+
+class RatePoint(Config):
+    """One rate of an open loop: random arrivals, each latency from its scheduled start."""
+
+    rate_per_second: float
+    seconds: float
+    """Of arrivals."""
+    latency_ms: tuple[float, ...]
+    """Of each request answered, in the order of arrival."""
+    failed: int
+    """Requests refused or broken; they count as slower than all others."""
+    client_cpu_share: float
+    """Processor time of the client over wall time."""
+    valid: bool
+    """Whether the client kept up: its own share was below its limit, and it sent on time."""
+
+
+class ServerRow(Config):
+    """Server scenario of one row: a rate sweep up to the knee."""
+
+    objective_p99_ms: float
+    points: tuple[RatePoint, ...]
+    """In the order measured."""
+    knee_per_second: float | None
+    """Highest rate that kept to the objective; None when none did."""
 
 
 class Benchmark(Config):
@@ -60,6 +96,14 @@ class Benchmark(Config):
     in_process: dict[str, SpeedRow]
     http: dict[str, SpeedRow]
     """The same texts through the service over loopback, one connection; empty when not asked for."""
+    server: dict[str, ServerRow] = {}
+    """Random arrivals over HTTP, by row; empty when not asked for."""
+    looks: int = Field(default=1, gt=0)
+    """How often the gates may look at growing samples before they give up; intervals are widened for that."""
+    load_average: dict[str, float] = {}
+    """`before` and `after`."""
+    absent: dict[str, str] = {}
+    """Rows that could not be measured, each with the reason."""
 
 
 Verdict = Literal["pass", "fail", "inconclusive"]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pipeline.gate_config import Gate
 from pipeline.metrics import score_rows
-from pipeline.recipe import Gate
 from pipeline.report import ReportConfig, build_report
 from pipeline.results import Benchmark, Evaluation, SpeedRow
 

@@ -133,7 +133,7 @@ def test_the_stage_reads_what_its_rows_are_made_from(root):
     stage, _ = bench_stage(recipe, root)
     request, _ = request_of(stage)
     assert (stage.name, stage.kind, stage.out) == ("bench", "benchmark", root / "benchmark")
-    assert request.config["rows"] == recipe.rows()
+    assert request.config["rows"] == recipe.row_names()
     assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student"}
     again, _ = bench_stage(recipe.model_copy(update={"bench": recipe.bench.model_copy(update={"seed": 9})}), root)
     assert request_of(again)[0].recipe != request.recipe

@@ -6,8 +6,8 @@ import pytest
 from artifact.errors import ArtifactError, BenchError
 from artifact.manifest import Request, seal, write_json
 from pipeline.gate import EXIT_CODES, decide, gate_report, judge, overall
+from pipeline.gate_config import Gate
 from pipeline.metrics import score_rows
-from pipeline.recipe import Gate
 from pipeline.report import ReportConfig, build_report
 from pipeline.results import Benchmark, Evaluation, Interval, SpeedRow
 

@@ -9,9 +9,9 @@ from functools import partial
 import pytest
 
 from artifact.errors import BenchError
-from serve.measure.latency import Contestant, child_environment, last_error, measure
-from serve.measure.memory import peak_memory_bytes
-from serve.measure.plan import WarmUpLimits, Workload, is_flat, warm_up
+from serve.latency.in_process import Contestant, child_environment, last_error, measure
+from serve.latency.memory import peak_memory_bytes
+from serve.latency.plan import WarmUpLimits, Workload, is_flat, warm_up
 
 WORKLOAD = Workload(
     texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=4, calls_per_round=3, batch_size=2, batches_per_round=2, seed=7

@@ -9,10 +9,10 @@ import psutil
 import pytest
 
 from artifact.errors import BenchError
-from serve.measure.client import Connection, Target
-from serve.measure.load import measure_client_overhead_ms, measure_over_http
-from serve.measure.plan import WarmUpLimits, Workload
-from serve.measure.server import Service, free_port, running
+from serve.latency.client import Connection, Target
+from serve.latency.over_http import measure_client_overhead_ms, measure_over_http
+from serve.latency.plan import WarmUpLimits, Workload
+from serve.latency.server import Service, free_port, running
 
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=1.0)
 WORKLOAD = Workload(

@@ -46,7 +46,7 @@ from pipeline.plan_table import conclusion, describe_budget, describe_pace, plan
 from pipeline.processes import own_processes, work_all
 from pipeline.recipe import load_recipe
 from pipeline.results import Interval, SpeedRow
-from serve.measure.plan import Round
+from serve.latency.plan import Round
 
 MINILM = Teacher(
     source="minilm", model_type="bert", layers=6, hidden_size=384, heads=12, intermediate_size=1536, pieces=30522,

@@ -22,9 +22,9 @@ from artifact.progress import say
 from benchmarks.cascade.both import open_both
 from benchmarks.cascade.page import write_page
 from pipeline.bench import make_workload
+from pipeline.bench_config import BenchConfig
 from pipeline.machine import fingerprint, load_average
-from pipeline.recipe import BenchConfig
-from serve.measure.latency import Contestant, measure
+from serve.latency.in_process import Contestant, measure
 from serve.runtime import Runtime
 from serve.trust.bound import fewest
 from serve.trust.calibration import calibrate

@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer
 from artifact.dataset import Example
 from artifact.progress import progress
 from benchmarks.export.make import Made
-from serve.measure.worker import UNTIMED_CALLS
+from serve.latency.worker import UNTIMED_CALLS
 from serve.session import serving_options
 
 BATCH = 32

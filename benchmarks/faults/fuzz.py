@@ -16,7 +16,7 @@ from benchmarks.faults.overload import healthy
 from benchmarks.faults.service import Setup, count_answers, resident_bytes, serving, workers_of
 from benchmarks.serve.client import BROKEN, Line, ask_once, connect, make_request
 from benchmarks.serve.contestants import python_of
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 EXAMPLES = 400
 """Of each operation in one run of schemathesis."""

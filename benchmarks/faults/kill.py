@@ -21,7 +21,7 @@ from benchmarks.faults.service import (
     workers_of,
 )
 from benchmarks.serve.client import Reply
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 SECONDS_TO_RETURN = 30.0
 RIGHT_IN_A_ROW = 20

@@ -11,7 +11,7 @@ from benchmarks.faults.service import OK, Setup, make_asking, measure_capacity, 
 from benchmarks.serve.client import ask_once, dial, make_request
 from benchmarks.serve.load import Arrived, closed_loop, open_loop, poisson_schedule
 from benchmarks.serve.texts import Sized
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 REFUSED = 429
 PROBE_SECONDS = 10.0

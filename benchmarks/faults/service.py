@@ -20,8 +20,8 @@ from benchmarks.serve.client import BROKEN, Line, Reply, ask_once, connect, dial
 from benchmarks.serve.contestants import ROOT
 from benchmarks.serve.load import closed_loop
 from benchmarks.serve.texts import LONGEST_TOKENS, Sized, mixed_texts
-from serve.measure.latency import child_environment
-from serve.measure.server import Server, Service, free_port, running
+from serve.latency.in_process import child_environment
+from serve.latency.server import Server, Service, free_port, running
 
 OK = 200
 TOLERANCE = 1e-4

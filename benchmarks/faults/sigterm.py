@@ -11,7 +11,7 @@ from typing import Any
 from artifact.progress import progress
 from benchmarks.faults.service import OK, Setup, keep_asking, make_asking, serving
 from benchmarks.serve.client import Reply
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 SECONDS_TO_END = 30.0
 

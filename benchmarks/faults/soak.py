@@ -9,7 +9,7 @@ import numpy as np
 from artifact.progress import progress
 from benchmarks.faults.service import OK, Setup, make_asking, measure_capacity, resident_bytes, serving
 from benchmarks.serve.load import open_loop, poisson_schedule
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 SHARE = 0.7
 """Of the capacity."""

@@ -30,7 +30,7 @@ from benchmarks.faults.service import (
     serving,
 )
 from benchmarks.serve.client import Reply, ask_once, make_request
-from serve.measure.server import Server
+from serve.latency.server import Server
 
 NAMES = ("one", "two")
 TEXTS = 40

@@ -13,9 +13,9 @@ from typing import Any
 import psutil
 
 from serve.bundle import open_bundle, size_of
-from serve.measure.client import HOST
-from serve.measure.memory import peak_memory_bytes
-from serve.measure.server import Server, Service, free_port, running
+from serve.latency.client import HOST
+from serve.latency.memory import peak_memory_bytes
+from serve.latency.server import Server, Service, free_port, running
 from serve.package import BENTO
 from serve.settings import CACHE, read_settings
 

@@ -21,10 +21,10 @@ from benchmarks.precisions.page import write_page
 from export.config import ExportConfig, Precision
 from export.run import export_stage
 from pipeline.bench import make_workload
+from pipeline.bench_config import BenchConfig
 from pipeline.evaluate import answer_rows
 from pipeline.machine import fingerprint, load_average
-from pipeline.recipe import BenchConfig
-from serve.measure.latency import Contestant, measure
+from serve.latency.in_process import Contestant, measure
 from serve.runtime import Runtime
 
 RESULTS = Path(__file__).parent / "results"

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from artifact.errors import BenchError
 from benchmarks.serve.client import make_request
-from serve.measure.latency import child_environment
-from serve.measure.server import Service, free_port
+from serve.latency.in_process import child_environment
+from serve.latency.server import Service, free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "ours"

@@ -11,9 +11,9 @@ from benchmarks.serve.contestants import ROOT, name_alone
 from benchmarks.serve.load import closed_loop
 from benchmarks.serve.texts import Sized
 from serve.bundle import open_bundle, size_of
-from serve.measure.latency import child_environment
-from serve.measure.memory import peak_memory_bytes
-from serve.measure.server import Server, Service, free_port, running
+from serve.latency.in_process import child_environment
+from serve.latency.memory import peak_memory_bytes
+from serve.latency.server import Server, Service, free_port, running
 
 
 def measure_footprint(

@@ -11,7 +11,7 @@ from artifact.errors import BenchError
 from benchmarks.serve.client import HOST, dial
 from benchmarks.serve.contestants import Contestant, Knobs, Place
 from benchmarks.serve.load import Closed, closed_loop
-from serve.measure.server import Server, running
+from serve.latency.server import Server, running
 
 WARM_UP_REQUESTS = 128
 LARGEST_DISTANCE = 1e-4

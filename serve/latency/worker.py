@@ -1,7 +1,7 @@
 """The process of one contestant: opens an engine, then works when told to over a pipe, and blocks in between.
 
-Started by `serve.measure.latency`, never by hand. The environment (threads) is set by the parent, before Python starts.
-Errors are not caught: the parent reads the last one from this process's stderr.
+Started by `serve.latency.in_process`, never by hand. The environment (threads) is set by the parent, before Python
+starts. Errors are not caught: the parent reads the last one from this process's stderr.
 """
 
 import contextlib
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Protocol
 
-from serve.measure.memory import peak_memory_bytes
-from serve.measure.plan import Round, Task, WarmUp, WarmUpLimits, time_calls, warm_up
+from serve.latency.memory import peak_memory_bytes
+from serve.latency.plan import Round, Task, WarmUp, WarmUpLimits, time_calls, warm_up
 
 UNTIMED_CALLS = 3
 """Calls at the start of each turn that are not timed: the contestants before took the caches."""

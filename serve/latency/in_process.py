@@ -21,15 +21,15 @@ from typing import IO, TypeVar
 
 from artifact.errors import BenchError
 from artifact.progress import progress
-from serve.measure.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns
-from serve.measure.worker import Farewell, Measurable, Opened, Setup
+from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns
+from serve.latency.worker import Farewell, Measurable, Opened, Setup
 
 SECONDS_TO_EXIT = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ORT_INTRA_OP_NUM_THREADS")
 WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Set by our own command for training; a contestant runs with its library's default."""
-WORKER = "import sys; from serve.measure.worker import main; main(int(sys.argv[1]))"
-"""Not `-m serve.measure.worker`: messages must be of the classes we import, not of their doubles in `__main__`."""
+WORKER = "import sys; from serve.latency.worker import main; main(int(sys.argv[1]))"
+"""Not `-m serve.latency.worker`: messages must be of the classes we import, not of their doubles in `__main__`."""
 
 Answer = TypeVar("Answer", Opened, Round, Farewell)
 

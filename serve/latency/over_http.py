@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
 from artifact.progress import progress
-from serve.measure.client import Connection, Target
-from serve.measure.latency import child_environment
-from serve.measure.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns, time_calls, warm_up
-from serve.measure.server import Service, free_port, running
-from serve.measure.worker import UNTIMED_CALLS
+from serve.latency.client import Connection, Target
+from serve.latency.in_process import child_environment
+from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns, time_calls, warm_up
+from serve.latency.server import Service, free_port, running
+from serve.latency.worker import UNTIMED_CALLS
 
 CONNECTIONS = 8
 """Connections of the throughput measurement."""
@@ -78,7 +78,7 @@ def measure_client_overhead_ms(text: str) -> float:
     An upper bound, since the service of this measurement is a loop in Python.
     """
     port = free_port()
-    argv = [sys.executable, "-m", "serve.measure.null", str(port)]
+    argv = [sys.executable, "-m", "serve.latency.null", str(port)]
     service = Service(name="null", argv=argv, environment=child_environment(1), port=port, seconds_to_ready=20.0)
     target = Target(name="null", port=port)
     with running(service), Connection(target) as connection:

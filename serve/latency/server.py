@@ -18,8 +18,8 @@ from typing import IO, Any
 import psutil
 
 from artifact.errors import BenchError
-from serve.measure.client import HOST
-from serve.measure.memory import peak_memory_bytes
+from serve.latency.client import HOST
+from serve.latency.memory import peak_memory_bytes
 
 SECONDS_BETWEEN_LOOKS = 0.05
 SECONDS_TO_STOP = 10.0

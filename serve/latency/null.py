@@ -1,4 +1,4 @@
-"""A service that does nothing, to measure what the client and the loopback cost: `python -m serve.measure.null PORT`.
+"""A service that does nothing, to measure what the client and the loopback cost: `python -m serve.latency.null PORT`.
 
 It answers 200 to whatever it is sent, one connection at a time.
 """
@@ -6,7 +6,7 @@ It answers 200 to whatever it is sent, one connection at a time.
 import socket
 import sys
 
-from serve.measure.client import HOST
+from serve.latency.client import HOST
 
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n[]"
 

@@ -2,11 +2,11 @@
 
     ratio_of_rounds(slow.single_ms, fast.single_ms, confidence=confidence_of_looks(benchmark.looks))
 
-Each round gives one number: the logarithm of the ratio of the two's medians in that round. Turns are in random order,
-so of two equal contestants whatever else the machine did falls on either with the same chance, and their numbers are
-symmetric around zero; around the logarithm of the true ratio when one is slower. That is all Wilcoxon's signed rank
-interval (Hodges and Lehmann, 1963) needs to be exact for any number of rounds. Its estimate holds while up to 29 % of
-the rounds are spoilt, however badly.
+In a round both answer the same texts in the same order. Each call is compared with the other's on the same text, and
+the median of these logarithms of ratios is the round's one number. Turns are in random order, so of two equal
+contestants whatever else the machine did falls on either with the same chance, and the numbers are symmetric around
+zero; around the logarithm of the true ratio when one is slower. That is all Wilcoxon's signed rank interval (Hodges and
+Lehmann, 1963) needs to be exact for any number of rounds. Its estimate holds while up to 29 % of the rounds are spoilt.
 """
 
 import functools
@@ -38,21 +38,21 @@ def minimum_rounds(confidence: float) -> int:
 
 
 def ratio_of_rounds(numerator: ArrayLike, denominator: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
-    """Ratio of the medians of two contestants, both `[rounds, samples]` or `[rounds]`, taken in the same rounds.
+    """Median ratio of two contestants' samples, both `[rounds, samples]` or `[rounds]`, paired sample by sample.
 
     Turned over, it is exactly the ratio of the other to the one. From fewer than `minimum_rounds` the interval spans
-    all rounds, and carries less than `confidence`. Raises `BenchError` when the two differ in rounds, or when a sample
+    all rounds, and carries less than `confidence`. Raises `BenchError` when the two differ in shape, or when a sample
     is not positive.
     """
     above, below = _pair(numerator, denominator)
-    found = signed_rank(np.log(above / below), confidence)
+    found = signed_rank(np.median(np.log(above / below), axis=1), confidence)
     return Interval(value=math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high))
 
 
 def difference_of_rounds(minuend: ArrayLike, subtrahend: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
-    """Difference of the medians in their unit, else as `ratio_of_rounds`; a drift that multiplies both stays in it."""
+    """Median difference in the samples' unit, else as `ratio_of_rounds`; a drift that multiplies both stays in it."""
     first, second = _pair(minuend, subtrahend)
-    return signed_rank(first - second, confidence)
+    return signed_rank(np.median(first - second, axis=1), confidence)
 
 
 def signed_rank(values: ArrayLike, confidence: float) -> Interval:
@@ -93,8 +93,9 @@ def _critical_rank(count: int, tail: float) -> int:
 
 
 def _pair(one: ArrayLike, other: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The median of each round of both."""
     first, second = as_rounds(one), as_rounds(other)
-    if len(first) != len(second):
-        raise BenchError(f"{len(first)} rounds cannot be paired with {len(second)}: measure both in one run")
-    return np.median(first, axis=1), np.median(second, axis=1)
+    if first.shape != second.shape:
+        what = "rounds" if len(first) != len(second) else "samples a round"
+        sides = (len(first), len(second)) if what == "rounds" else (first.shape[1], second.shape[1])
+        raise BenchError(f"{sides[0]} {what} cannot be paired with {sides[1]}: measure both in one run")
+    return first, second

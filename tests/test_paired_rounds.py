@@ -68,6 +68,13 @@ def test_a_drift_that_both_share_cancels():
     assert (found.low, found.value, found.high) == pytest.approx((3, 3, 3))
 
 
+def test_calls_are_compared_text_by_text():
+    """Oracle: texts of lengths as different as 1 to 100, of which each takes one contestant a tenth longer."""
+    texts = np.random.default_rng(6).uniform(1, 100, size=(8, 15))
+    found = ratio_of_rounds(1.1 * texts, texts)
+    assert (found.low, found.value, found.high) == pytest.approx((1.1, 1.1, 1.1))
+
+
 def test_a_neighbour_in_a_quarter_of_the_rounds_moves_nothing_far():
     """Oracle: Hodges and Lehmann's breakdown point, 29 %: the estimate stays among the rounds that are sound."""
     slow = np.full(20, 1.1) * np.random.default_rng(3).lognormal(0, 0.01, 20)
@@ -94,7 +101,7 @@ def test_intervals_of_equals_hold_one(rounds, neighbour):
 
 def test_a_difference_has_the_unit_of_its_samples():
     """Oracle: constants."""
-    found = difference_of_rounds([[3.0, 3.0, 9.0]] * 6, [[1.0]] * 6)
+    found = difference_of_rounds([[3.0, 3.0, 9.0]] * 6, [[1.0] * 3] * 6)
     assert (found.low, found.value, found.high) == (2, 2, 2)
 
 
@@ -109,5 +116,7 @@ def test_rounds_that_do_not_pair_are_refused():
     """Oracle: the message a user reads."""
     with pytest.raises(BenchError, match="3 rounds cannot be paired with 2"):
         ratio_of_rounds([1.0] * 3, [1.0] * 2)
+    with pytest.raises(BenchError, match="3 samples a round cannot be paired with 2"):
+        ratio_of_rounds([[1.0] * 3] * 6, [[1.0] * 2] * 6)
     with pytest.raises(BenchError, match="not positive"):
         ratio_of_rounds([0.0], [1.0])

@@ -10,14 +10,16 @@ from typing import Any
 
 from artifact.errors import ArtifactError
 from pipeline.gate import decide_finding, speedup
-from pipeline.gate_config import Gate
-from pipeline.gate_defaults import COST_MARGIN, QUALITY_MARGIN
+from pipeline.gate_config import BASELINE, Gate, Metric
+from pipeline.gate_defaults import BASELINE_GATES, COST_MARGIN, QUALITY_MARGIN
 from pipeline.gate_measure import MEGABYTE, Finding, compare_quality, exact, rightness
 from pipeline.paired_rounds import confidence_of_looks, median_of_one
 from pipeline.results import GateResult, Report
 from pipeline.statistics import ratio
 
 REFERENCE = "the baseline's candidate"
+
+NAMES: dict[Metric, str] = {gate.metric: name for name, gate in BASELINE_GATES.items()}
 
 QUALITY = Gate(metric="quality", reference=REFERENCE, max_degradation=QUALITY_MARGIN)
 SIZE = Gate(metric="size", reference=REFERENCE, max_degradation=COST_MARGIN)
@@ -29,20 +31,25 @@ LATENCY = Gate(metric="latency_p50", reference=REFERENCE, max_degradation="10%")
 def compare_with_baseline(report: Report, baseline: Report) -> tuple[tuple[GateResult, ...], list[str]]:
     """Candidate against the baseline's candidate, as gates; and notes on what cannot be compared.
 
-    Raises `ArtifactError` when the two were tested on different data.
+    What the report's own gates hold against a row `baseline` is left to them. Raises `ArtifactError` when the two were
+    tested on different data.
     """
     if report.evaluation.truths != baseline.evaluation.truths or _origin(report, "data") != _origin(baseline, "data"):
         hint = "run the baseline's recipe again on this data"
         raise ArtifactError("the two reports are of different test data, so their quality cannot be compared", hint)
+    gated = {gate.metric for gate in report.conditions.values() if gate.reference == BASELINE}
+    findings = {QUALITY: _quality(report, baseline), SIZE: _size(report, baseline)}
+    notes = []
+    if "latency_p50" not in gated and (obstacle := _find_obstacle(report, baseline)):
+        notes = [f"not comparable  baseline latency: {obstacle}"]
+    elif "latency_p50" not in gated:
+        findings[LATENCY] = _latency(report, baseline, next(_common_rows(report, baseline)))
     results = [
-        decide_finding("quality", QUALITY, report.candidate, _quality(report, baseline)),
-        decide_finding("size", SIZE, report.candidate, _size(report, baseline)),
+        decide_finding(NAMES[gate.metric], gate, report.candidate, finding)
+        for gate, finding in findings.items()
+        if gate.metric not in gated
     ]
-    if obstacle := _find_obstacle(report, baseline):
-        return tuple(results), [f"not comparable  latency: {obstacle}"]
-    common = next(_common_rows(report, baseline))
-    results.append(decide_finding("latency", LATENCY, report.candidate, _latency(report, baseline, common)))
-    return tuple(results), []
+    return tuple(results), notes
 
 
 def _quality(report: Report, baseline: Report) -> Finding:

@@ -20,7 +20,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
     """The options of `understudy gate`."""
     command.add_argument("report", type=Path, metavar="REPORT", help="a report directory, or its report.json")
     command.add_argument(
-        "--baseline", type=Path, metavar="REPORT", help="report to compare with, such as the last release's"
+        "--baseline", type=Path, metavar="REPORT", help="report to compare with too, such as the last release's"
     )
     for form, text in FORMS.items():
         command.add_argument(f"--{form}", type=Path, metavar="FILE", help=f"write {text}")

@@ -18,12 +18,15 @@ _LEVELS: dict[Verdict, str] = {"fail": "error", "inconclusive": "warning"}
 
 
 def judge_files(path: Path, baseline: Path | None) -> Judgement:
-    """Judge the report at `path` again from its own samples; with a `baseline`, against that report instead.
+    """Judge the report at `path` again from its own samples; with a `baseline`, against that report too.
 
     Raises `ArtifactError` when either is no report, or one of another schema.
     """
     report, earlier = read_report(path), read_report(baseline) if baseline is not None else None
-    results, notes = (judge_again(report), list[str]()) if earlier is None else compare_with_baseline(report, earlier)
+    results, notes = judge_again(report), list[str]()
+    if earlier is not None:
+        more, notes = compare_with_baseline(report, earlier)
+        results += more
     verdict = overall(results)
     return Judgement(
         recipe=report.recipe,

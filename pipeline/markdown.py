@@ -54,7 +54,7 @@ def render_gates(gates: Sequence[GateResult]) -> str:
 
 def render_judgement(judgement: Judgement) -> str:
     """A comment for a pull request: the verdict, what failed, what would decide the rest, then the table."""
-    against = f" against {escape(judgement.baseline)} of the baseline" if judgement.baseline else ""
+    against = f", also against {escape(judgement.baseline)} of the baseline" if judgement.baseline else ""
     blocks = [
         f"## {SYMBOLS[judgement.verdict]} {judgement.verdict.capitalize()}: {escape(judgement.recipe)}",
         f"{escape(judgement.candidate)}{against}.",

@@ -84,7 +84,7 @@ class Recipe(Config):
     candidate: str
     """Row that the gate judges and the service answers with by default, such as `student/int8`."""
     gates: dict[str, Gate] = {}
-    """Those with the reference `baseline` apply where there is one; one and no such gate gives default ones."""
+    """Those against `baseline` apply where there is one; where none is against it, default ones are added."""
     plan: PlanConfig = PlanConfig()
     """Shapes that `understudy plan` measures before any training."""
     budget: Budget = Budget()

@@ -141,7 +141,7 @@ class Judgement(Config):
     recipe: str
     candidate: str
     baseline: str | None
-    """Candidate of the report compared with; none when the report's own gates were judged."""
+    """Candidate of the report compared with; none when only the report's own gates were judged."""
     verdict: Verdict
     exit_code: int
     gates: tuple[GateResult, ...]

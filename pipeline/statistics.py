@@ -2,7 +2,8 @@
 
 Three kinds of evidence, three methods. Right-or-wrong answers to the same examples are paired: the bootstrap draws the
 2 x 2 table of who was right. Latencies drift with the machine, and the contestants of one round share that drift: the
-bootstrap draws whole rounds. A single row's percentile is bounded by its neighbours in the sorted sample.
+bootstrap draws whole rounds (and where two contestants are judged, `pipeline.paired_rounds` compares them call by
+call). A single row's percentile is bounded by its neighbours in the sorted sample.
 """
 
 import math
@@ -121,7 +122,7 @@ def percentile(samples: Sequence[float], share: float) -> Interval | None:
     """The `share` quantile (0.5 to below 1) with its interval by order statistics; free of any distribution.
 
     None unless n >= 10 / (1 - share): fewer samples put too few beyond the quantile. It takes samples as independent.
-    Drift between rounds makes it too narrow, so rows are compared by `ratio_of_medians`, never by these.
+    Drift between rounds makes it too narrow, so rows are compared round by round, never by these.
     """
     n = len(samples)
     if round(n * (1 - share), 9) < 10:

@@ -1,6 +1,7 @@
 """What a recipe may ask of a gate, and what it is told when it asks for something else."""
 
 import typing
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -9,6 +10,9 @@ from artifact.config import parse_config
 from artifact.errors import ConfigError
 from pipeline.gate_config import METRICS, Gate, Metric, parse_share
 from pipeline.gate_defaults import BASELINE_GATES, gates_of
+from pipeline.recipe import load_recipe
+
+DEMO = Path(__file__).parent.parent / "recipes" / "demo.yaml"
 
 
 @pytest.mark.parametrize(
@@ -87,6 +91,15 @@ def test_gates_against_a_baseline_apply_where_there_is_one():
     assert gates_of(named, has_baseline=False) == own
     assert gates_of(named, has_baseline=True) == named
     assert gates_of(own, has_baseline=True) == {**own, **BASELINE_GATES}
+
+
+def test_a_recipe_may_gate_against_a_baseline_it_does_not_have_yet():
+    """Oracle: the rule; any other row that is not there is refused by name."""
+    gate = "gates.{}={{metric: latency_p50, reference: {}, max_degradation: 5%}}"
+    recipe = load_recipe(DEMO, [gate.format("b", "baseline")])
+    assert recipe.gates["b"].limit().number == 1.05
+    with pytest.raises(ConfigError, match=r"gates\.b\.reference is 'teacher/int4'"):
+        load_recipe(DEMO, [gate.format("b", "teacher/int4")])
 
 
 def test_a_share_is_a_percentage():

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.errors import UnderstudyError
+from pipeline import gate_command
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -93,11 +94,8 @@ def _recipe_command(
 
 def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     gate = commands.add_parser("gate", help="judge a report again: exit 0 pass, 1 fail, 3 inconclusive")
-    gate.add_argument("report", type=Path, metavar="REPORT", help="a report directory, or its report.json")
-    gate.add_argument(
-        "--baseline", type=Path, metavar="REPORT", help="report to compare with, such as the last release's"
-    )
-    gate.set_defaults(action=_gate)
+    gate_command.add_options(gate)
+    gate.set_defaults(action=gate_command.gate)
     report = commands.add_parser("report", help="several reports side by side, as Markdown")
     report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
     report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
@@ -163,14 +161,6 @@ def _run(options: argparse.Namespace) -> int:
     return run_recipe(
         options.recipe, options.overrides, options.command, out=options.out, force=options.force, plan=options.plan
     )
-
-
-def _gate(options: argparse.Namespace) -> int:
-    from pipeline.gate import EXIT_CODES, gate_report
-
-    verdict, lines = gate_report(options.report, options.baseline)
-    sys.stdout.write("\n".join(lines) + "\n")
-    return EXIT_CODES[verdict]
 
 
 def _report(options: argparse.Namespace) -> int:

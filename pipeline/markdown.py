@@ -4,23 +4,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.fidelity import HEADERS, Likeness, find_likenesses
-from pipeline.results import GateResult, Report
-from pipeline.table import COLUMNS, SYMBOLS, find_row, format_fact, format_ratio, headline
+from pipeline.gate_words import format_compared, format_value
+from pipeline.results import GateResult, Judgement, Report, Verdict
+from pipeline.table import COLUMNS, MISSING, SYMBOLS, find_row, format_fact, headline
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_(<>|#"} | {"\n": " "})
 # Brackets stay, for intervals; without its parenthesis a bracket is no link.
 
+VERBS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "inconclusive": "is inconclusive"}
+
+_HOW_TO_READ = (
+    "Brackets hold 95 % intervals. A gate passes or fails only when the whole interval is on one side of its bound; "
+    "an inconclusive one says neither, and judging the same samples again will not change it."
+)
+
 
 def render_summary(report: Report) -> str:
     """`summary.md`: the verdict, then the table, the gates, the machine and what it was all made from."""
-    gates = [_gate_line(gate) for gate in report.gates]
     blocks = [
         f"## {SYMBOLS[report.verdict]} {report.verdict.capitalize()}: {escape(report.recipe)}",
         f"{escape(headline(report))}.",
         render_table(report),
         f"Kept, speed-up and smaller are ratios to `{report.reference}`. Brackets hold 95 % intervals.",
         "### Gates",
-        _table(("verdict", "gate", "metric", "ratio", "bound", "reference"), gates) if gates else "No gates were set.",
+        render_gates(report.gates),
         *(_details(f"{escape(x.student)} inside", _inside(x)) for x in find_likenesses(report)),
         _details("Machine", _pairs(report.machine)),
         _details("Made from", _pairs({name: digest[:16] for name, digest in report.lineage.items()})),
@@ -35,6 +42,29 @@ def render_table(report: Report) -> str:
         name = f"**{escape(row.row)}**" if row.row == report.candidate else escape(row.row)
         lines.append((name, *(str(column.cell(row)) for column in COLUMNS)))
     return _table(("row", *(column.header for column in COLUMNS)), lines, numbers=True)
+
+
+def render_gates(gates: Sequence[GateResult]) -> str:
+    """The gates of a report: what was held against which bound."""
+    if not gates:
+        return "No gates were set."
+    header = ("verdict", "gate", "metric", "compared", "bound", "reference")
+    return _table(header, [_gate_line(gate) for gate in gates])
+
+
+def render_judgement(judgement: Judgement) -> str:
+    """A comment for a pull request: the verdict, what failed, what would decide the rest, then the table."""
+    against = f", also against {escape(judgement.baseline)} of the baseline" if judgement.baseline else ""
+    blocks = [
+        f"## {SYMBOLS[judgement.verdict]} {judgement.verdict.capitalize()}: {escape(judgement.recipe)}",
+        f"{escape(judgement.candidate)}{against}.",
+        _reasons(gate for gate in judgement.gates if gate.verdict == "fail"),
+        _reasons(gate for gate in judgement.gates if gate.verdict == "inconclusive"),
+        _judgement_table(judgement.gates),
+        "\n".join(f"- {escape(note)}" for note in judgement.notes),
+        _HOW_TO_READ,
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
 
 
 def render_comparison(reports: Mapping[str, Report]) -> str:
@@ -69,8 +99,32 @@ def _inside(likeness: Likeness) -> str:
 
 
 def _gate_line(gate: GateResult) -> tuple[str, ...]:
-    verdict = f"{SYMBOLS[gate.verdict]} {gate.verdict}"
-    return verdict, escape(gate.name), gate.metric, format_ratio(gate.ratio), gate.bound, escape(gate.reference)
+    reference = escape(gate.reference) or MISSING
+    return _verdict(gate), escape(gate.name), gate.metric, format_compared(gate), gate.bound, reference
+
+
+def _judgement_table(gates: Sequence[GateResult]) -> str:
+    if not gates:
+        return "No gates were set."
+    lines = [
+        (_verdict(gate), escape(gate.name), gate.subject, format_value(gate), _comparison(gate), escape(gate.bound))
+        for gate in gates
+    ]
+    return _table(("verdict", "gate", "of", "this build", "compared", "wanted"), lines)
+
+
+def _comparison(gate: GateResult) -> str:
+    if gate.kind == "value":
+        return MISSING
+    return f"{format_compared(gate)} {'times' if gate.kind == 'ratio' else 'to'} {escape(gate.reference)}"
+
+
+def _reasons(gates: Iterable[GateResult]) -> str:
+    return "\n".join(f"- **{escape(gate.name)}** {VERBS[gate.verdict]}: {escape(gate.reason)}" for gate in gates)
+
+
+def _verdict(gate: GateResult) -> str:
+    return f"{SYMBOLS[gate.verdict]} {gate.verdict}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:

@@ -11,7 +11,7 @@ from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
-from pipeline.gate_config import Gate
+from pipeline.gate_config import BASELINE, Gate
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.rows_config import CascadeConfig, RowsConfig
 
@@ -84,6 +84,7 @@ class Recipe(Config):
     candidate: str
     """Row that the gate judges and the service answers with by default, such as `student/int8`."""
     gates: dict[str, Gate] = {}
+    """Those against `baseline` apply where there is one; where none is against it, default ones are added."""
     plan: PlanConfig = PlanConfig()
     """Shapes that `understudy plan` measures before any training."""
     budget: Budget = Budget()
@@ -109,9 +110,9 @@ class Recipe(Config):
             earlier.add(name)
         for where, row in [
             ("candidate", self.candidate),
-            *((f"gates.{n}.reference", g.reference) for n, g in self.gates.items()),
+            *((f"gates.{n}.reference", g.reference) for n, g in self.gates.items() if g.reference is not None),
         ]:
-            if row not in rows:
+            if row not in rows and not (row == BASELINE and where != "candidate"):
                 raise ValueError(f"{where} is {row!r}, expected one of {', '.join(rows)}")
         return self
 

@@ -13,6 +13,7 @@ from artifact.manifest import read_manifest, write_json
 from artifact.stage import Stage, Work
 from pipeline.gate import SEED, judge, overall, read_report, row_sizes, speedup
 from pipeline.gate_config import Gate
+from pipeline.gate_defaults import gates_of
 from pipeline.junit import render_junit
 from pipeline.markdown import render_comparison, render_summary
 from pipeline.metrics import quality_ratio
@@ -20,7 +21,7 @@ from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
 from pipeline.statistics import median_of_rounds, percentile
 
-VERSION = 1
+VERSION = 2
 
 Record = TypeVar("Record", bound=Config)
 
@@ -38,9 +39,8 @@ class ReportConfig(Config):
 def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that judges and reports `recipe` below its output folder `root`, and its work."""
     first = next(iter(recipe.models))
-    config = ReportConfig(
-        recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=recipe.gates
-    )
+    gates = gates_of(recipe.gates, has_baseline=recipe.baseline is not None)
+    config = ReportConfig(recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=gates)
     models = {f"model:{name}": root / "models" / name for name in recipe.models}
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
     measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
@@ -73,7 +73,7 @@ def build_report(
     facts: Mapping[str, Any],
 ) -> Report:
     """Everything the outputs show, computed once; raises `BenchError` when a gate's row was not measured."""
-    gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark))
+    gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark), facts=facts)
     return Report(
         recipe=config.recipe,
         candidate=config.candidate,

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from artifact.config import Config
-from pipeline.gate_config import Gate
+from pipeline.gate_config import Gate, Kind
 
 
 class Interval(Config):
@@ -116,12 +116,37 @@ class GateResult(Config):
     metric: str
     candidate: str
     reference: str
+    """Row it was compared with; empty when the candidate's own number was held against the bound."""
     ratio: Interval
+    """The number compared: what `kind` says."""
     bound: str
-    """As it reads: `>= 0.99`."""
+    """As it reads, the number last: `>= 0.99`."""
     verdict: Verdict
     reason: str
     """Why, in one line, for a log or a pull request."""
+    kind: Kind = "ratio"
+    """Whether `ratio` is the candidate's own number, its ratio to the reference's, or the difference of the two."""
+    subject: str = ""
+    """What `ratio` is of, in words: `speed` is 1 / latency."""
+    unit: str = ""
+    """Of `value`, and of `ratio` unless that is a ratio; empty for shares of 1."""
+    value: Interval | None = None
+    """The candidate's own number."""
+
+
+class Judgement(Config):
+    """`gate.json`: what `understudy gate` found."""
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    candidate: str
+    baseline: str | None
+    """Candidate of the report compared with; none when only the report's own gates were judged."""
+    verdict: Verdict
+    exit_code: int
+    gates: tuple[GateResult, ...]
+    notes: tuple[str, ...]
+    """What could not be compared, and why."""
 
 
 class ReportRow(Config):

@@ -73,7 +73,13 @@ def decide(name: str, gate: Gate, candidate: str, ratio: Interval, *, rounds: in
     )
 
 
-def undecided(gates: Mapping[str, Gate], candidate: str, rows: Mapping[str, SpeedRow]) -> frozenset[str]:  # noqa: ARG001
+def undecided(
+    gates: Mapping[str, Gate],  # noqa: ARG001 - a stub
+    candidate: str,  # noqa: ARG001 - a stub
+    rows: Mapping[str, SpeedRow],  # noqa: ARG001 - a stub
+    *,
+    looks: int = 1,  # noqa: ARG001 - a stub
+) -> frozenset[str]:
     """Rows of `rows` of which more rounds may decide a gate on speed that is inconclusive so far."""
     return frozenset()
 

@@ -37,13 +37,16 @@ def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
 
     Raises `ConfigError` for a gate on what is not measured, and for a histogram that is none.
     """
-    gates = {name: gate for name, gate in recipe.gates.items() if gate.metric in SPEED_METRICS}
+    rows = tuple(recipe.row_names())
+    gates = {  # a row that is not measured, such as the baseline where there is none, is for the report to miss
+        name: gate
+        for name, gate in recipe.gates.items()
+        if gate.metric in SPEED_METRICS and (gate.reference is None or gate.reference in rows)
+    }
     for name, gate in gates.items():
         if gate.metric == "throughput" and "Offline" not in recipe.bench.scenarios:
             raise ConfigError(f"gates.{name} is on throughput, which is not measured", "add Offline to bench.scenarios")
-    config = BenchRequest(
-        **recipe.bench.model_dump(), rows=tuple(recipe.row_names()), candidate=recipe.candidate, gates=gates
-    )
+    config = BenchRequest(**recipe.bench.model_dump(), rows=rows, candidate=recipe.candidate, gates=gates)
     digests = {}
     if config.histogram is not None:
         read_histogram(config.histogram)

@@ -124,7 +124,7 @@ def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark
         p50_ms=speed and percentile(_pool(speed), 0.5),
         p90_ms=speed and percentile(_pool(speed), 0.9),
         speedup=speedup(benchmark, name, reference) if speed and base else None,
-        texts_per_second=speed and median_of_rounds(speed.batch_texts_per_second, seed=SEED),
+        texts_per_second=_throughput(speed),
         http_p50_ms=http and percentile(_pool(http), 0.5),
         size_bytes=speed and speed.size_bytes,
         size_ratio=base.size_bytes / speed.size_bytes if speed and base else None,
@@ -135,6 +135,13 @@ def _kept(evaluation: Evaluation, name: str, reference: str) -> Interval | None:
     if name not in evaluation.rows or reference not in evaluation.rows:
         return None
     return quality_ratio(evaluation, name, reference, seed=SEED)
+
+
+def _throughput(speed: SpeedRow | None) -> Interval | None:
+    """None where the recipe leaves out Offline."""
+    if speed is None or not speed.batch_texts_per_second:
+        return None
+    return median_of_rounds(speed.batch_texts_per_second, seed=SEED)
 
 
 def _pool(speed: SpeedRow) -> list[float]:

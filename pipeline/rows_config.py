@@ -6,11 +6,14 @@ from pydantic import Field
 
 from artifact.config import Config
 
+PYTORCH = "pytorch"
+
 PyTorchForm = Literal["sdpa", "eager", "compiled"]
 """How PyTorch runs the first model: as Transformers does by default, with attention longhand, by `torch.compile`."""
 Floor = Literal["bag-of-words", "static-embeddings"]
 """What any encoder has to clear: word counts, and the mean of the first model's input embeddings; both with a linear
 classifier on top."""
+FLOORS: tuple[Floor, ...] = ("bag-of-words", "static-embeddings")
 
 
 class RowsConfig(Config):
@@ -31,3 +34,13 @@ class CascadeConfig(Config):
     """Row that is asked when it is unsure, such as `teacher/float32`."""
     agreement: float = Field(default=0.99, gt=0, lt=1)
     """With what the teacher alone would say, at least, at 95 % confidence."""
+
+
+def is_optional(row: str) -> bool:
+    """Whether a report may lack the row where the machine lacks what it needs: PyTorch's forms beside its usual one."""
+    return row.partition("/")[2].startswith(f"{PYTORCH}-")
+
+
+def is_served(row: str) -> bool:
+    """Whether the row has a service: the models in their precisions, and the first one in PyTorch's usual form."""
+    return "/" in row and not is_optional(row)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from serve_bundles import MAX_TOKENS, make_bundle, make_tokenizer
+from serve_bundles import MAX_TOKENS, make_bundle
 
 from artifact.errors import BenchError
 from artifact.manifest import Request, seal
@@ -34,7 +34,7 @@ from benchmarks.serve.figures import interval, judge, latency, over, quantile_by
 from benchmarks.serve.inprocess import count_flops, sort_and_cut
 from benchmarks.serve.load import Arrived, closed_loop, open_loop, poisson_schedule
 from benchmarks.serve.page import render
-from benchmarks.serve.texts import Sized, draw_lengths, make_texts
+from benchmarks.serve.texts import Sized, draw_lengths
 from pipeline.results import Interval
 from serve.config import ServiceConfig
 from serve.http.openapi import describe_api
@@ -168,14 +168,6 @@ def test_lengths_are_those_asked_for():
     assert np.median(lengths) == pytest.approx(20, abs=1)
     assert np.quantile(lengths, 0.99) == pytest.approx(200, rel=0.06)
     assert max(draw_lengths(1000, 1, longest=100)) == 100
-
-
-def test_texts_have_the_tokens_they_say():
-    """Oracle: the tokenizer."""
-    tokenizer = make_tokenizer()
-    texts = make_texts(tokenizer, [4, 16, 250, 1], seed=1)
-    assert [one.tokens for one in texts] == [4, 16, 250, 3]
-    assert [len(tokenizer.encode(one.text).ids) for one in texts] == [4, 16, 250, 3]
 
 
 def test_operations_are_those_of_the_products():

@@ -29,7 +29,8 @@ from pipeline.machine import fingerprint, load_average
 from pipeline.pytorch import MODEL
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, SpeedRow
-from pipeline.rows import PYTORCH, opener
+from pipeline.rows import measured_inputs, opener, threads_of
+from pipeline.rows_config import PYTORCH, is_served
 from serve.command import environment_of
 from serve.latency.client import HOST, Target
 from serve.latency.in_process import Contestant, Measured, child_environment, measure, thread_environment
@@ -55,10 +56,8 @@ class BenchRequest(BenchConfig):
 
 def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures speed for `recipe` below its output folder `root`, and its work."""
-    first = next(iter(recipe.models))
     config = BenchRequest(rows=tuple(recipe.row_names()), **recipe.bench.model_dump())
-    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
-    inputs = {"data": root / "data", f"model:{first}": root / "models" / first, **bundles}
+    inputs = measured_inputs(recipe, root)
     stage = Stage(name="bench", version=VERSION, kind="benchmark", out=root / "benchmark", config=config, inputs=inputs)
     return stage, lambda out: run_bench(config, root, out)
 
@@ -114,8 +113,8 @@ def make_workload(config: BenchConfig, texts: list[str]) -> Workload:
 
 def contestants(config: BenchRequest, root: Path) -> list[Contestant]:
     """Every row as something to measure in process."""
-    threads = config.threads
-    return [Contestant(name=row, factory=opener(row, root, threads), threads=threads) for row in config.rows]
+    threads = {row: threads_of(row, config.threads) for row in config.rows}
+    return [Contestant(name=row, factory=opener(row, root, own), threads=own) for row, own in threads.items()]
 
 
 def _measure_http(
@@ -123,13 +122,14 @@ def _measure_http(
 ) -> tuple[dict[str, SpeedRow], dict[str, Any]]:
     """Rows over HTTP and their facts: bundles behind one service, each PyTorch model behind one of its own."""
     overhead = measure_client_overhead_ms(workload.texts[0])
+    served = [row for row in config.rows if is_served(row)]
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-")))
         servers: dict[str, Server] = {}
         for rows, service in services(config, root, home):
             server = stack.enter_context(running(service))
             servers |= dict.fromkeys(rows, server)
-        targets = [Target(name=row, port=servers[row].service.port, headers={"X-Model": row}) for row in config.rows]
+        targets = [Target(name=row, port=servers[row].service.port, headers={"X-Model": row}) for row in served]
         load = measure_over_http(targets, workload, keep=keep)
         measured = {target.name: _http_row(target, servers[target.name]) for target in load.targets}
     ready = {server.service.name: round(server.ready_seconds, 2) for server in servers.values()}
@@ -138,8 +138,9 @@ def _measure_http(
 
 def services(config: BenchRequest, root: Path, home: Path) -> list[tuple[list[str], Service]]:
     """The services to start, each with the rows that it answers for; `home` keeps BentoML's files."""
-    exported = [row for row in config.rows if not row.endswith(f"/{PYTORCH}")]
-    started = [([row], _pytorch_service(row, config, root, home)) for row in config.rows if row not in exported]
+    served = [row for row in config.rows if is_served(row)]
+    exported = [row for row in served if not row.endswith(f"/{PYTORCH}")]
+    started = [([row], _pytorch_service(row, config, root, home)) for row in served if row not in exported]
     if exported:
         started.append((exported, _bundle_service(exported, config, root, home)))
     return started

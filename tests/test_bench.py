@@ -13,8 +13,9 @@ from transformers import AutoModelForSequenceClassification
 
 from artifact.errors import BenchError, DataError, ModelError
 from artifact.manifest import Request, seal
-from artifact.stage import request_of
+from artifact.stage import request_of, run_stage
 from pipeline.bench import BenchRequest, bench_stage, check_threads, make_workload, run_bench, services
+from pipeline.floor_fit import floor_stage
 from pipeline.machine import fingerprint, load_average
 from pipeline.pytorch import PyTorchEngine
 from pipeline.recipe import Recipe
@@ -61,6 +62,8 @@ def root(tmp_path):
         (tmp_path / "models" / name).mkdir(parents=True)
         request = Request(stage="distill", version=1, config={}, inputs={})
         seal(tmp_path / "models" / name, kind="model", request=request, lineage={}, facts={})
+    stage, work = floor_stage("bag-of-words", Recipe.model_validate(RECIPE), tmp_path)
+    run_stage(stage, work)
     return tmp_path
 
 
@@ -134,7 +137,8 @@ def test_the_stage_reads_what_its_rows_are_made_from(root):
     request, _ = request_of(stage)
     assert (stage.name, stage.kind, stage.out) == ("bench", "benchmark", root / "benchmark")
     assert request.config["rows"] == recipe.row_names()
-    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student"}
+    floor = "floor:bag-of-words"
+    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student", floor}
     again, _ = bench_stage(recipe.model_copy(update={"bench": recipe.bench.model_copy(update={"seed": 9})}), root)
     assert request_of(again)[0].recipe != request.recipe
 

@@ -17,8 +17,10 @@ from artifact.stage import Stage, Work
 from pipeline.bench_config import BenchRequest
 from pipeline.bench_http import measure_http
 from pipeline.bench_inputs import Inputs, make_inputs, read_histogram
-from pipeline.bench_more import SPEED_METRICS, ask_gates
+from pipeline.bench_more import ask_gates
 from pipeline.bench_samples import keeping, speed_row, summarize
+from pipeline.gate_defaults import gates_of
+from pipeline.gate_measure import SPEED
 from pipeline.machine import fingerprint, load_average
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, SpeedRow
@@ -38,10 +40,10 @@ def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     Raises `ConfigError` for a gate on what is not measured, and for a histogram that is none.
     """
     rows = tuple(recipe.row_names())
-    gates = {  # a row that is not measured, such as the baseline where there is none, is for the report to miss
+    gates = {  # a row that is not measured is for the report to miss
         name: gate
-        for name, gate in recipe.gates.items()
-        if gate.metric in SPEED_METRICS and (gate.reference is None or gate.reference in rows)
+        for name, gate in gates_of(recipe.gates, has_baseline=recipe.baseline is not None).items()
+        if gate.metric in SPEED and (gate.reference is None or gate.reference in rows)
     }
     for name, gate in gates.items():
         if gate.metric == "throughput" and "Offline" not in recipe.bench.scenarios:

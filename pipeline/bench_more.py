@@ -14,9 +14,6 @@ from pipeline.gate_config import Gate
 from pipeline.results import SpeedRow
 from serve.latency.plan import Round
 
-SPEED_METRICS = ("latency_p50", "throughput")
-"""Metrics of gates that more rounds can decide."""
-
 
 class Undecided(Protocol):
     """What names the rows of which more rounds may decide a gate; `pipeline.gate.undecided` is one."""

@@ -10,11 +10,12 @@ from typing import Any
 
 from artifact.errors import ArtifactError
 from pipeline.gate import decide_finding, speedup
-from pipeline.gate_config import BASELINE, Gate, Metric
+from pipeline.gate_config import Gate, Metric
 from pipeline.gate_defaults import BASELINE_GATES, COST_MARGIN, QUALITY_MARGIN
 from pipeline.gate_measure import MEGABYTE, Finding, compare_quality, exact, rightness
 from pipeline.paired_rounds import confidence_of_looks, median_of_one
 from pipeline.results import GateResult, Report
+from pipeline.rows_config import BASELINE
 from pipeline.statistics import ratio
 
 REFERENCE = "the baseline's candidate"

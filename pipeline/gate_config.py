@@ -22,9 +22,6 @@ Metric = Literal[
 Kind = Literal["value", "ratio", "difference"]
 """What is held against the bound: the candidate's own number, or how it compares with the reference's."""
 
-BASELINE = "baseline"
-"""Row of an earlier run's candidate, measured in turns with this one's."""
-
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 
 

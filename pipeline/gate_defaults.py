@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from pipeline.gate_config import BASELINE, Gate
+from pipeline.gate_config import Gate
+from pipeline.rows_config import BASELINE
 
 QUALITY_MARGIN = 0.002
 """Accuracy, in shares of 1: small enough that the loss of a whole point is caught."""

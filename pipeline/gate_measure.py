@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact.errors import BenchError
-from pipeline.gate_config import BASELINE, Gate, Limit, Metric
+from pipeline.gate_config import Gate, Limit, Metric
 from pipeline.paired_rounds import confidence_of_looks, difference_of_rounds, median_of_one, ratio_of_rounds
 from pipeline.results import Benchmark, Evaluation, Interval, SpeedRow
+from pipeline.rows_config import BASELINE
 from pipeline.statistics import accuracy_difference, accuracy_ratio, difference, mcnemar, ratio, wilson
 
 SEED = 1

@@ -19,6 +19,7 @@ from pipeline.markdown import render_comparison, render_summary
 from pipeline.metrics import quality_ratio
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
+from pipeline.rows import row_inputs
 from pipeline.statistics import median_of_rounds, percentile
 
 VERSION = 2
@@ -44,7 +45,7 @@ def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     models = {f"model:{name}": root / "models" / name for name in recipe.models}
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
     measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
-    inputs = {**measured, **models, **bundles}
+    inputs = {**measured, **models, **bundles, **row_inputs(recipe, root)}
     stage = Stage(name="report", version=VERSION, kind="report", out=root / "report", config=config, inputs=inputs)
     return stage, lambda out: run_report(config, inputs, out)
 

@@ -24,6 +24,8 @@ class QualityRow(Config):
     """Accuracy over the reference row's, paired bootstrap over the same examples."""
     agreement: Interval
     """Share of the examples on which it gives the reference row's answer."""
+    mcnemar_p: float | None = None
+    """Exact two-sided p of being right as often as the reference row."""
     predictions: tuple[int, ...]
     """Label index for each test example, in the order of the test file."""
     out_of_domain_auroc: Interval | None = None
@@ -41,7 +43,9 @@ class Evaluation(Config):
     labels: tuple[str, ...]
     truths: tuple[int, ...]
     rows: dict[str, QualityRow]
-    """By row name: `model/precision`, `<first model>/pytorch`, and the quality floor `bag-of-words`."""
+    """By row name: `model/precision`, `<first model>/pytorch`, `cascade`, `baseline`, and the quality floors."""
+    absent: dict[str, str] = {}
+    """Rows that do not open on this machine, each with the reason."""
 
 
 class SpeedRow(Config):

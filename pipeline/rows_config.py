@@ -1,12 +1,15 @@
 """What of a recipe says which rows stand in the report beside its models in their precisions."""
 
+from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from artifact.config import Config
 
 PYTORCH = "pytorch"
+CASCADE = "cascade"
+BASELINE = "baseline"
 
 PyTorchForm = Literal["sdpa", "eager", "compiled"]
 """How PyTorch runs the first model: as Transformers does by default, with attention longhand, by `torch.compile`."""
@@ -24,6 +27,12 @@ class RowsConfig(Config):
     floors: tuple[Floor, ...] = ("bag-of-words",)
     """Quality floors, which are measured too."""
 
+    @model_validator(mode="after")
+    def _check_forms(self) -> "RowsConfig":
+        if "sdpa" not in self.pytorch:
+            raise ValueError("pytorch lacks sdpa, whose row all speed-ups are to")
+        return self
+
 
 class CascadeConfig(Config):
     """The row `cascade`; its threshold is calibrated on the validation split."""
@@ -36,6 +45,11 @@ class CascadeConfig(Config):
     """With what the teacher alone would say, at least, at 95 % confidence."""
 
 
+def pytorch_row(model: str, form: PyTorchForm) -> str:
+    """`teacher/pytorch`, `teacher/pytorch-eager` or `teacher/pytorch-compiled`."""
+    return f"{model}/{PYTORCH}" if form == "sdpa" else f"{model}/{PYTORCH}-{form}"
+
+
 def is_optional(row: str) -> bool:
     """Whether a report may lack the row where the machine lacks what it needs: PyTorch's forms beside its usual one."""
     return row.partition("/")[2].startswith(f"{PYTORCH}-")
@@ -44,3 +58,18 @@ def is_optional(row: str) -> bool:
 def is_served(row: str) -> bool:
     """Whether the row has a service: the models in their precisions, and the first one in PyTorch's usual form."""
     return "/" in row and not is_optional(row)
+
+
+def cascade_faults(cascade: CascadeConfig | None, exported: Sequence[str]) -> list[str]:
+    """What is wrong with the two rows a cascade names, a line each."""
+    if cascade is None:
+        return []
+    sides = {"student": cascade.student, "teacher": cascade.teacher}
+    faults = [
+        f"cascade.{side} is {row!r}, expected one of {', '.join(exported)}"
+        for side, row in sides.items()
+        if row not in exported
+    ]
+    if cascade.student == cascade.teacher:
+        faults.append(f"cascade.student and cascade.teacher are both {cascade.student!r}")
+    return faults

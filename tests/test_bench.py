@@ -13,12 +13,13 @@ from transformers import AutoModelForSequenceClassification
 
 from artifact.errors import BenchError, ConfigError, ModelError
 from artifact.manifest import Request, seal
-from artifact.stage import request_of
+from artifact.stage import request_of, run_stage
 from pipeline.bench import bear_optional, bench_stage, check_threads, run_bench
 from pipeline.bench_config import BenchRequest
 from pipeline.bench_http import services
 from pipeline.bench_more import ask_gates
 from pipeline.bench_samples import keeping, speed_row
+from pipeline.floor_fit import floor_stage
 from pipeline.machine import fingerprint, load_average
 from pipeline.pytorch import PyTorchEngine
 from pipeline.recipe import Recipe
@@ -69,6 +70,8 @@ def root(tmp_path):
         (tmp_path / "models" / name).mkdir(parents=True)
         request = Request(stage="distill", version=1, config={}, inputs={})
         seal(tmp_path / "models" / name, kind="model", request=request, lineage={}, facts={})
+    stage, work = floor_stage("bag-of-words", Recipe.model_validate(RECIPE), tmp_path)
+    run_stage(stage, work)
     return tmp_path
 
 
@@ -142,7 +145,8 @@ def test_the_stage_reads_what_its_rows_are_made_from(root):
     request, _ = request_of(stage)
     assert (stage.name, stage.kind, stage.out) == ("bench", "benchmark", root / "benchmark")
     assert request.config["rows"] == recipe.row_names()
-    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student"}
+    floor = "floor:bag-of-words"
+    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student", floor}
     again, _ = bench_stage(recipe.model_copy(update={"bench": recipe.bench.model_copy(update={"seed": 9})}), root)
     assert request_of(again)[0].recipe != request.recipe
 

@@ -394,6 +394,7 @@ def test_the_stage_writes_four_files_and_the_verdict(tmp_path):
     for name in ("teacher", "student"):
         seal_as(tmp_path / "models" / name, "model")
         seal_as(tmp_path / "bundles" / name, "bundle")
+    seal_as(tmp_path / "floors" / "bag-of-words", "floor")
     stage, work = report_stage(Recipe.model_validate(RECIPE), tmp_path)
     manifest = run_stage(stage, work)
     assert sorted(manifest.files) == ["junit.xml", "report.html", "report.json", "summary.md"]
@@ -431,8 +432,8 @@ def test_a_broken_evaluation_is_one_clear_error(tmp_path):
         seal_as(tmp_path / name, name)
     recipe = Recipe.model_validate(RECIPE)
     _, work = report_stage(recipe.model_copy(update={"models": {"teacher": recipe.models["teacher"]}}), tmp_path)
-    for folder in ("models", "bundles"):
-        seal_as(tmp_path / folder / "teacher", folder)
+    for folder in ("models/teacher", "bundles/teacher", "floors/bag-of-words"):
+        seal_as(tmp_path / folder, "any")
     with pytest.raises(ArtifactError, match=r"evaluation\.json cannot be read"):
         work(Path(tmp_path))
 

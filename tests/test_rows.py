@@ -126,10 +126,12 @@ def test_all_faults_of_a_recipes_rows_are_told_at_once():
         "cascade.teacher is 'teacher/pytorch', expected one of",
         "candidate is 'assistant/int8', expected one of teacher/pytorch, ",
         "gates.one.reference is 'student/int4'",
-        "gates.three.reference is 'baseline'",
     ):
         assert fault in message
     assert "gates.two" not in message
+    assert "gates.three" not in message  # it applies where there is a baseline
+    with pytest.raises(ConfigError, match="candidate is 'baseline'"):
+        make_recipe(candidate="baseline")
     with pytest.raises(ConfigError, match=r"cascade\.student and cascade\.teacher are both 'student/int8'"):
         make_recipe(cascade={"student": STUDENT, "teacher": STUDENT})
     with pytest.raises(ConfigError, match="rows: pytorch lacks sdpa"):

@@ -36,7 +36,7 @@ def plot_knee(report: LoadReport) -> str:
         _log_ticks(axes, [*values, report.objective_p99_ms], horizontal=False)
         axes.axhline(report.objective_p99_ms, color=MUTED, linewidth=1.0, linestyle="--", zorder=0.5)
         _draw_knee(axes, report)
-        axes.legend(frameon=False, loc="center left", labelcolor=INK)
+        axes.legend(frameon=False, loc="best", labelcolor=INK)
         axes.set_xlabel("requests a second, arriving at random")
         axes.set_ylabel("latency from the scheduled start, ms")
         return to_svg(figure, "knee", f"{name} and median latency at each rate, with 95 % intervals, and the knee")

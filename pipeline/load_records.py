@@ -86,6 +86,8 @@ class LoadReport(Config):
 def make_point(point: Point, objective_p99_ms: float) -> LoadPoint:
     """All there is to say of a point."""
     beyond = wilson(point.count_beyond(objective_p99_ms), point.requests) if point.requests else None
+    if beyond is not None:
+        beyond = beyond.model_copy(update={"low": max(0.0, beyond.low)})  # rounding may leave -1e-17
     return LoadPoint(
         rate_per_second=point.rate_per_second,
         seconds=point.seconds,

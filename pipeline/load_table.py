@@ -15,6 +15,8 @@ def describe_knee(report: LoadReport) -> str:
     objective = f"{report.objective_p99_ms:g} ms"
     if not report.points:
         return "no rate was measured"
+    if all(point.fault for point in report.points):
+        return f"no rate says anything of the service: {report.points[-1].fault}"
     if report.knee_per_second is None:
         return f"none of the rates that count kept to a p99 of {objective}"
     knee = f"{report.knee_per_second:g} requests a second"

@@ -23,7 +23,7 @@ from serve.load.client import (
 from serve.load.clock import run_on_time
 from serve.load.histogram import count_buckets
 from serve.load.loops import Arrived, closed_loop, closed_loop_for, open_loop, poisson_schedule
-from serve.load.rate import INTERRUPTED, Limits, Point
+from serve.load.rate import INTERRUPTED, TOO_FEW, Limits, Point
 from serve.load.sweep import SweepConfig, choose_rate, judge, sweep_rates
 from serve.load.texts import WORDS, draw_lengths, make_plain_texts
 
@@ -186,7 +186,9 @@ def open_at(rate: float, seconds: float, queue: Queue, **options) -> list[Arrive
 
 
 def sweep_of(queue: Queue, keep=lambda _point: None, on_write=lambda _loop: None, **options):
-    return simulate(sweep_rates(SOMEWHERE, [REQUEST], SweepConfig(**options), keep), queue, on_write)
+    """Simulated time has no processor: its share is not judged, unless a test sets a limit."""
+    config = SweepConfig(**{"limits": Limits(most_cpu_share=1e9), **options})
+    return simulate(sweep_rates(SOMEWHERE, [REQUEST], config, keep), queue, on_write)
 
 
 def test_an_open_loop_waits_as_queueing_says():
@@ -289,20 +291,35 @@ def test_no_knee_is_called_where_the_client_was_late():
     def work(loop: SimulatedLoop) -> None:
         loop.clock.now += 0.010
 
-    found = sweep_of(Queue(0.0001), on_write=work, rates=(20.0, 40.0, 200.0), seconds=5.0, objective_p99_ms=1e6)
+    found = sweep_of(Queue(0.0001), on_write=work, rates=(20.0, 40.0, 200.0), seconds=5.0, objective_p99_ms=20.0)
     assert [point.valid for point in found.points] == [False, False, False]
     assert "late (p99)" in found.points[-1].fault
     assert (found.knee_per_second, found.bounded) == (None, False)
     relaxed = sweep_of(
-        Queue(0.0001), on_write=work, rates=(20.0, 40.0, 200.0), seconds=5.0, objective_p99_ms=1e6,
-        limits=Limits(most_late_ms=60.0),
+        Queue(0.0001), on_write=work, rates=(20.0, 40.0, 200.0), seconds=5.0,
+        limits=Limits(most_late_ms=60.0, most_cpu_share=1e9),
     )  # fmt: skip
     assert [point.valid for point in relaxed.points] == [True, True, False]
     assert (relaxed.knee_per_second, relaxed.bounded) == (40, False)
 
 
+def test_a_client_that_is_late_whatever_the_rate_gives_up():
+    """Oracle: the rates tried: the first, and once more, since a lower one would be no better."""
+
+    def work(loop: SimulatedLoop) -> None:
+        loop.clock.now += 0.080
+
+    found = sweep_of(Queue(0.0001), on_write=work, seconds=20.0)
+    assert len(found.points) == 2
+    assert found.points[0].rate_per_second == found.points[1].rate_per_second
+    assert found.knee_per_second is None
+
+
 def test_no_knee_is_called_where_the_client_was_busy():
     """Oracle: a limit below nothing, which every client exceeds."""
+    few = sweep_of(Queue(0.001), rates=(50.0, 1.0), seconds=2.0)
+    assert few.points[1].fault == TOO_FEW
+    assert (few.knee_per_second, few.bounded) == (50, False)  # too few say nothing, not even of the client
     found = sweep_of(Queue(0.001), rates=(50.0,), seconds=2.0, limits=Limits(most_cpu_share=-1.0))
     assert "of a core" in found.points[0].fault
     assert (found.knee_per_second, found.bounded) == (None, False)
@@ -314,7 +331,12 @@ def test_a_sweep_that_is_interrupted_has_what_came():
 
     async def work():
         task = asyncio.create_task(
-            sweep_rates(SOMEWHERE, [REQUEST], SweepConfig(rates=(50.0, 60.0), seconds=5.0, seed=7), kept.append)
+            sweep_rates(
+                SOMEWHERE,
+                [REQUEST],
+                SweepConfig(rates=(50.0, 60.0), seconds=5.0, seed=7, limits=Limits(most_cpu_share=1e9)),
+                kept.append,
+            )
         )
         await asyncio.sleep(8.0)
         task.cancel()
@@ -347,14 +369,14 @@ def test_a_service_that_dies_between_two_rates_ends_the_sweep():
 
 def test_rates_are_doubled_then_halved_in_between():
     """Oracle: by hand."""
-    assert choose_rate({}, 12.0) == 12
-    assert choose_rate({12.0: True}, 12.0) == 24
-    assert choose_rate({12.0: True, 24.0: False}, 12.0) == 17
-    assert choose_rate({12.0: True, 24.0: False, 17.0: False}, 12.0) == 14.3
-    assert choose_rate({12.0: True, 13.0: False}, 12.0) is None
-    assert choose_rate({12.0: False}, 12.0) == 6
-    assert choose_rate({12.0: False, 0.2: False}, 12.0) is None
-    assert choose_rate({12.0: True, 24.0: False, 48.0: True}, 12.0) == 17  # a rate above a miss counts for nothing
+    assert choose_rate({}, 12.0, 1.0) == 12
+    assert choose_rate({12.0: True}, 12.0, 1.0) == 24
+    assert choose_rate({12.0: True, 24.0: False}, 12.0, 1.0) == 17
+    assert choose_rate({12.0: True, 24.0: False, 17.0: False}, 12.0, 1.0) == 14.3
+    assert choose_rate({12.0: True, 13.0: False}, 12.0, 1.0) is None
+    assert choose_rate({12.0: False}, 12.0, 1.0) == 6
+    assert choose_rate({12.0: False, 1.5: False}, 12.0, 1.0) is None
+    assert choose_rate({12.0: True, 24.0: False, 48.0: True}, 12.0, 1.0) == 17
 
 
 def point_of(latency_ms, failed=0) -> Point:

@@ -22,7 +22,9 @@ READY_SECONDS = 0.1
 """As many connections are made beforehand as there are arrivals in this time."""
 INTERRUPTED = "interrupted"
 """Fault of a point that nobody waited for."""
-EMPTY = "no request fell into so short a time"
+FEWEST_REQUESTS = 10
+"""Of a point that says anything."""
+TOO_FEW = f"fewer than {FEWEST_REQUESTS} requests fell into so short a time"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +121,8 @@ async def measure_rate(
 
 def find_fault(requests: int, cpu_share: float, late_ms: float, limits: Limits) -> str:
     """Why such a point would not be the service's doing; empty when it is."""
-    if requests == 0:
-        return EMPTY
+    if requests < FEWEST_REQUESTS:
+        return TOO_FEW
     if cpu_share > limits.most_cpu_share:
         return f"the client took {cpu_share:.0%} of a core, more than {limits.most_cpu_share:.0%}"
     if late_ms > limits.most_late_ms:

@@ -4,37 +4,37 @@
     found.knee_per_second
 
 Left to itself it doubles the rate until the objective is missed, then halves what is left, by ratio, until it is within
-ten per cent. A near miss is measured again, because one hiccup of the machine should not halve a knee. A point at which
-the client itself was the limit counts for nothing: no knee is called at it or beyond.
+ten per cent. A point at which the client itself was the limit counts for nothing: no knee is called at it or beyond.
+Such a point, and one that misses by little, is measured again: one hiccup of the machine should not halve a knee.
 """
 
 import asyncio
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from artifact.errors import BenchError
 from artifact.progress import progress
 from serve.load.client import ACCEPTED, BROKEN, Address, Reply, dial
 from serve.load.clock import run_on_time
 from serve.load.probe import explain, probe
-from serve.load.rate import EMPTY, INTERRUPTED, KeepPoint, Limits, Point, measure_rate
+from serve.load.rate import FEWEST_REQUESTS, INTERRUPTED, TOO_FEW, KeepPoint, Limits, Point, measure_rate
 
 WARM_UP_REQUESTS = 50
 WARM_UP_SECONDS = 1.0
 START_SHARE = 0.25
 """First rate, as a share of what one connection gets answered one after the other."""
-FEWEST_REQUESTS = 10
-"""Expected of the first rate."""
+EXPECTED_REQUESTS = 2 * FEWEST_REQUESTS
+"""Of the lowest rate that is tried."""
 CLOSE_ENOUGH = 1.1
 """Lowest rate that misses over highest that keeps, at which the search ends."""
-DEEPEST = 64
-"""The search gives up below the first rate over this."""
 SECONDS_BETWEEN_LOOKS = 0.05
+LATE_SHARE = 0.1
+"""Of the objective."""
 NEAR_MISS = 0.1
 """Share of requests beyond the objective up to which a missed rate is measured again."""
-SAYS_NOTHING = (INTERRUPTED, EMPTY)
+SAYS_NOTHING = (INTERRUPTED, TOO_FEW)
 """Faults of points that are not the client's either."""
 
 
@@ -55,6 +55,7 @@ class SweepConfig:
     most_points: int = 14
     seed: int = 1
     limits: Limits = field(default_factory=Limits)
+    """A client that is late by less than a tenth of the objective may be later than these say."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +84,9 @@ async def sweep_rates(address: Address, requests: Sequence[bytes], config: Sweep
     """As `sweep`, in a running loop."""
     await probe(address, requests[0], config.patience_seconds)
     alone_seconds = await _warm_up(address, requests, config.patience_seconds)
-    start = max(START_SHARE / alone_seconds, FEWEST_REQUESTS / config.seconds)
+    late_ms = max(config.limits.most_late_ms, LATE_SHARE * config.objective_p99_ms)
+    limits = replace(config.limits, most_late_ms=late_ms)
+    start = max(START_SHARE / alone_seconds, EXPECTED_REQUESTS / config.seconds)
     points: list[Point] = []
     total = len(config.rates) or config.most_points
     with progress("rates", total=total) as advance:
@@ -92,7 +95,7 @@ async def sweep_rates(address: Address, requests: Sequence[bytes], config: Sweep
                 await _settle(address, requests[0], config, 3e3 * alone_seconds)
             point = await measure_rate(
                 address, requests, rate, config.seconds, seed=config.seed + len(points), connections=config.connections,
-                patience_seconds=config.patience_seconds, limits=config.limits, keep=keep,
+                patience_seconds=config.patience_seconds, limits=limits, keep=keep,
             )  # fmt: skip
             points.append(point)
             advance(1, f"{rate:g}/s")
@@ -101,22 +104,24 @@ async def sweep_rates(address: Address, requests: Sequence[bytes], config: Sweep
 
 def judge(points: Sequence[Point], objective_p99_ms: float) -> Sweep:
     """The knee of points: below the lowest rate at which the client was the limit, the highest that kept."""
-    limit = min((point.rate_per_second for point in points if point.fault not in ("", *SAYS_NOTHING)), default=math.inf)
-    kept = {rate: good for rate, good in kept_by_rate(points, objective_p99_ms).items() if rate < limit}
+    last = last_by_rate(points)
+    limit = min((rate for rate, point in last.items() if not point.valid), default=math.inf)
+    kept = {rate: point.keeps(objective_p99_ms) for rate, point in last.items() if rate < limit}
     knee = max((rate for rate, good in kept.items() if good), default=None)
     bounded = any(rate > (knee or 0) for rate, good in kept.items() if not good)
     return Sweep(points=tuple(points), knee_per_second=knee, bounded=bounded)
 
 
-def kept_by_rate(points: Sequence[Point], objective_p99_ms: float) -> dict[float, bool]:
-    """Of each rate, whether it kept to the objective; of one measured twice, the second time decides."""
-    return {point.rate_per_second: point.keeps(objective_p99_ms) for point in points if point.fault not in SAYS_NOTHING}
+def last_by_rate(points: Sequence[Point]) -> dict[float, Point]:
+    """The point that decides of each rate: the last, if it was measured twice."""
+    return {point.rate_per_second: point for point in points if point.fault not in SAYS_NOTHING}
 
 
-def choose_rate(kept: Mapping[float, bool], start: float) -> float | None:
+def choose_rate(kept: Mapping[float, bool], start: float, slowest: float) -> float | None:
     """The rate to try next, None when the knee is close enough; `kept` says of each tried whether it kept.
 
-    Doubled while all keep, halved while none does, then the geometric middle of the two around the knee.
+    Doubled while all keep, halved while none does and `slowest` allows, then the geometric middle of the two around
+    the knee.
     """
     if not kept:
         return _rounded(start)
@@ -125,7 +130,7 @@ def choose_rate(kept: Mapping[float, bool], start: float) -> float | None:
         return _rounded(2 * max(kept))
     low = max((rate for rate, good in kept.items() if good and rate < high), default=None)
     if low is None:
-        return _rounded(high / 2) if high / 2 >= start / DEEPEST else None
+        return _rounded(high / 2) if high / 2 >= slowest else None
     return _rounded(math.sqrt(low * high)) if high / low > CLOSE_ENOUGH else None
 
 
@@ -134,17 +139,21 @@ def _next_rate(points: Sequence[Point], start: float, config: SweepConfig) -> fl
         return config.rates[len(points)] if len(points) < len(config.rates) else None
     if len(points) >= config.most_points:
         return None
-    if points and _is_near_miss(points, config.objective_p99_ms):
+    last = last_by_rate(points)
+    kept = {rate: point.keeps(config.objective_p99_ms) for rate, point in last.items()}
+    if points and _is_worth_another(points, config.objective_p99_ms):
         return points[-1].rate_per_second
-    return choose_rate(kept_by_rate(points, config.objective_p99_ms), start)
+    if points and not points[-1].valid and not any(kept.values()):
+        return None  # whatever holds the client up at the lowest rate is no load of ours
+    return choose_rate(kept, start, EXPECTED_REQUESTS / config.seconds)
 
 
-def _is_near_miss(points: Sequence[Point], objective_p99_ms: float) -> bool:
-    """Whether the last rate was measured once and missed by so little that one hiccup may have been all."""
+def _is_worth_another(points: Sequence[Point], objective_p99_ms: float) -> bool:
+    """Whether the last rate was measured once, and one hiccup may have been all: it missed by little, or is void."""
     last = points[-1]
     first = all(point.rate_per_second != last.rate_per_second for point in points[:-1])
     beyond = last.count_beyond(objective_p99_ms)
-    return first and last.valid and not last.keeps(objective_p99_ms) and beyond <= NEAR_MISS * last.requests
+    return first and (not last.valid or 0 < beyond <= NEAR_MISS * last.requests) and not last.keeps(objective_p99_ms)
 
 
 async def _warm_up(address: Address, requests: Sequence[bytes], patience_seconds: float) -> float:

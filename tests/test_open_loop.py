@@ -248,33 +248,33 @@ def test_what_is_not_answered_in_time_has_failed():
 def test_a_sweep_finds_the_knee_of_a_queue():
     """Oracle: at every rate it tried, Lindley's recursion of the same arrivals says whether the objective was kept."""
     kept: list[Point] = []
-    found = sweep_of(Queue(0.002), keep=kept.append, objective_p99_ms=20.0, seconds=5.0, seed=7)
+    found = sweep_of(Queue(0.008), keep=kept.append, objective_p99_ms=80.0, seconds=8.0, seed=7)
     assert tuple(kept) == found.points
     good = {}
     for number, point in enumerate(found.points):
-        expected = waits(poisson_schedule(point.rate_per_second, 5.0, 7 + number), 0.002)
+        expected = waits(poisson_schedule(point.rate_per_second, 8.0, 7 + number), 0.008)
         assert point.latency_ms == pytest.approx(expected, abs=1e-3)
-        good[point.rate_per_second] = sum(ms > 20 for ms in expected) <= len(expected) // 100
+        good[point.rate_per_second] = sum(ms > 80 for ms in expected) <= len(expected) // 100
     assert found.knee_per_second == max(rate for rate, kept in good.items() if kept)
     assert found.bounded
     assert min(rate for rate, kept in good.items() if not kept) / found.knee_per_second < 1.11
-    assert 350 < found.knee_per_second < 500
+    assert 60 < found.knee_per_second < 125
 
 
 def test_one_hiccup_does_not_halve_a_knee():
-    """Oracle: a stall of 0.3 s in the first rate, which a second measurement of it does not meet."""
-    found = sweep_of(Queue(0.002, stall_at=3.0, stall_seconds=0.3), seconds=5.0)
-    assert [point.rate_per_second for point in found.points[:3]] == [125, 125, 250]
+    """Oracle: a stall of 0.6 s in the first rate, which a second measurement of it does not meet."""
+    found = sweep_of(Queue(0.008, stall_at=3.0, stall_seconds=0.6), seconds=8.0)
+    assert [point.rate_per_second for point in found.points[:3]] == [31.2, 31.2, 62.4]
     assert [point.keeps(100.0) for point in found.points[:2]] == [False, True]
-    assert found.knee_per_second > 350
+    assert found.knee_per_second > 60
 
 
 def test_refusals_are_slower_than_everything():
     """Oracle: a queue that turns away what finds three inside: all it answers is fast, and its knee is still low."""
-    found = sweep_of(Queue(0.002, most=3), objective_p99_ms=20.0, seconds=5.0)
-    missed = [point for point in found.points if not point.keeps(20.0)]
-    assert all(max(point.latency_ms) < 20 and set(point.failures) == {"429"} for point in missed)
-    assert found.knee_per_second < 300
+    found = sweep_of(Queue(0.008, most=3), objective_p99_ms=80.0, seconds=8.0)
+    missed = [point for point in found.points if not point.keeps(80.0)]
+    assert all(max(point.latency_ms) < 80 and set(point.failures) == {"429"} for point in missed)
+    assert found.knee_per_second < 60
     assert found.bounded
 
 

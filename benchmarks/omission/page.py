@@ -84,7 +84,10 @@ def _plot(found: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(8.5, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     for loop, name in NAMES.items():
-        left.plot(found[loop]["begun_seconds"], found[loop]["ms"], ".", color=COLORS[loop], markersize=3, label=name)
+        left.plot(
+            found[loop]["begun_seconds"], found[loop]["ms"], ".", color=COLORS[loop], markersize=3, label=name,
+            rasterized=True,  # thousands of points as outlines are half a megabyte
+        )  # fmt: skip
         _draw_ranks(right, np.sort(found[loop]["ms"]), COLORS[loop])
     left.set_yscale("log")
     left.set_xlabel("seconds since the start")
@@ -96,7 +99,7 @@ def _plot(found: Mapping[str, Any], path: Path) -> None:
     right.set_xlabel("share of requests at least so slow (dashed: p99)")
     for axes in (left, right):
         axes.grid(visible=True, alpha=0.3)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, dpi=150, metadata={"Date": None})
 
 
 def _draw_ranks(axes: Axes, ordered: np.ndarray, color: str) -> None:

@@ -4,6 +4,7 @@ Exit codes: 0 done or passed, 1 the gate failed, 2 a fault of the input, 3 the g
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from artifact.errors import UnderstudyError
 from pipeline import gate_command
+from pipeline.load_options import add_load
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -76,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
     _add_judging(commands)
     _add_serving(commands)
+    add_load(commands)
     return parser
 
 
@@ -188,8 +191,6 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _swap(options: argparse.Namespace) -> int:
-    import json
-
     from serve.swap.client import ask_swap
 
     told = ask_swap(options.url, options.model, options.bundle, options.key_env)
@@ -198,8 +199,6 @@ def _swap(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    import json
-
     from serve.trust.command import calibrate_files
 
     found = calibrate_files(

@@ -91,6 +91,8 @@ class ServerRow(Config):
     """In the order measured."""
     knee_per_second: float | None
     """Highest rate that kept to the objective; None when none did."""
+    bounded: bool = True
+    """Whether a higher rate missed it; if not, the knee may be higher, or is more than the client can ask."""
 
 
 class Benchmark(Config):

@@ -21,8 +21,9 @@ from benchmarks.serve.figures import (
     reached_rate,
     throughput,
 )
-from benchmarks.serve.texts import BANDS, MEDIAN_TOKENS, P99_TOKENS
+from benchmarks.serve.texts import BANDS
 from pipeline.results import Interval
+from serve.load.texts import MEDIAN_TOKENS, P99_TOKENS
 
 PAGE = Path("docs/results/service.md")
 

@@ -14,19 +14,16 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from benchmarks.serve.texts import MEDIAN_TOKENS, P99_TOKENS
 from serve.batching import schedule
 from serve.batching.cut import RUN_TOKENS, THREAD_TOKENS
 from serve.batching.ticket import Ticket
+from serve.load.texts import draw_lengths
 
 TOKENS_PER_SECOND = 3500.0
 THREADS = 2
 TEXTS = 6000
-LONGEST = 250
 CONNECTIONS = 32
 RATES = (132.0, 160.0)
-P99 = 2.326
-"""Standard deviations from the median to the 99th percentile."""
 
 
 class Simulated(NamedTuple):
@@ -40,8 +37,7 @@ class Simulated(NamedTuple):
 def simulate(*, rate: float | None, window: int, budget: int = THREAD_TOKENS, seed: int = 1) -> Simulated:
     """Texts at random times of `rate` a second; without one, over `CONNECTIONS` that each wait for their answer."""
     random = np.random.default_rng(seed)
-    lengths = random.lognormal(np.log(MEDIAN_TOKENS), np.log(P99_TOKENS / MEDIAN_TOKENS) / P99, TEXTS)
-    texts = iter(np.clip(np.round(lengths), 3, LONGEST).astype(int).tolist())
+    texts = iter(draw_lengths(TEXTS, seed))
     times = np.zeros(CONNECTIONS) if rate is None else np.cumsum(random.exponential(1 / rate, TEXTS))
     numbers = itertools.count()
     events: list[tuple[float, int, list[Any]]] = [(float(at), next(numbers), []) for at in times]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.errors import UnderstudyError
+from pipeline.report_command import add_report_options, report_from
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -98,11 +99,9 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "--baseline", type=Path, metavar="REPORT", help="report to compare with, such as the last release's"
     )
     gate.set_defaults(action=_gate)
-    report = commands.add_parser("report", help="several reports side by side, as Markdown")
-    report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
-    report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="with --publish: put the table into this file")
-    report.set_defaults(action=_report)
+    report = commands.add_parser("report", help="several reports side by side, as Markdown or as a page")
+    add_report_options(report)
+    report.set_defaults(action=report_from)
     verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
@@ -171,17 +170,6 @@ def _gate(options: argparse.Namespace) -> int:
     verdict, lines = gate_report(options.report, options.baseline)
     sys.stdout.write("\n".join(lines) + "\n")
     return EXIT_CODES[verdict]
-
-
-def _report(options: argparse.Namespace) -> int:
-    from pipeline.publish import publish
-    from pipeline.report import compare
-
-    if options.publish is not None:
-        publish(options.directories, options.publish, options.readme)
-    else:
-        sys.stdout.write(compare(options.directories))
-    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from pipeline.plots import INK, MUTED, PAPER
 
-LETTER_WIDTH = 4.9
+LETTER_WIDTH = 6.0
 """Points that a letter of a label takes, about."""
 
 LINE_HEIGHT = 11.0
@@ -22,7 +22,7 @@ LINE_HEIGHT = 11.0
 GAP = 7.0
 """Points between a mark and its name."""
 
-FAR = 14.0
+FAR = 10.0
 """Points of height from which on a line leads to the name."""
 
 _HEIGHTS = (0.0, 11.0, -11.0, 22.0, -22.0, 33.0, -33.0, 44.0, -44.0, 55.0, -55.0)

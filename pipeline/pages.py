@@ -5,8 +5,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-CONTROLS = {code: 0x2400 + code for code in range(32) if code not in (9, 10)} | {127: 0x2421}
-"""Control characters to the pictures of them: in HTML they are errors or nothing."""
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127) if chr(code) not in "\t\n"}
+"""Control characters as Python writes them: in HTML they are errors or nothing, and fonts have no pictures of them."""
 
 MOST_CHARACTERS = 400
 """Of a text that is quoted."""
@@ -22,7 +22,7 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def quote(text: str) -> str:
-    """`text` for a page: control characters as pictures, the rest of a very long one as a count."""
+    """`text` for a page: control characters written out, the rest of a very long one as a count."""
     left = len(text) - MOST_CHARACTERS
     shown = f"{text[:MOST_CHARACTERS]}… ({left:,} more characters)" if left > 0 else text
     return shown.translate(CONTROLS)

@@ -17,6 +17,7 @@ from pipeline.plots import (
     legend_below,
     log_axis,
     marker_of,
+    short,
     to_svg,
 )
 from pipeline.results import Interval, Report
@@ -41,7 +42,7 @@ def plot_latency_distributions(report: Report) -> str:
         log_axis(axes.xaxis, [float(edge) for edges in shown for edge in edges])
         for level, (name, values) in enumerate(reversed(samples.items())):
             _draw_ridge(axes, level, values, colors[name])
-        axes.set_yticks(range(len(samples)), list(reversed(samples)))
+        axes.set_yticks(range(len(samples)), [short(name) for name in reversed(samples)])
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         axes.spines["left"].set_visible(False)
         axes.set_ylim(-0.15, len(samples))
@@ -88,8 +89,9 @@ def pool(rounds: Sequence[Sequence[float]]) -> NDArray[np.float64]:
 
 def _draw_line(axes: Axes, name: str, line: dict[int, Interval], color: str) -> None:
     heights = np.array([bars_around(ms) for ms in line.values()])[:, :, 0].T
+    medians = [ms.value for ms in line.values()]
     axes.errorbar(
-        list(line), [ms.value for ms in line.values()], yerr=heights, label=name, color=color, marker=marker_of(name),
+        list(line), medians, yerr=heights, label=short(name), color=color, marker=marker_of(name),
         markersize=5.5, linewidth=1.1, elinewidth=0.9,
     )  # fmt: skip
 

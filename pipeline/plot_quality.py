@@ -18,6 +18,7 @@ from pipeline.plots import (
     is_floor,
     log_axis,
     marker_of,
+    short,
     to_svg,
 )
 from pipeline.results import Interval, Report, ReportRow
@@ -96,7 +97,7 @@ def _draw_point(axes: Axes, row: ReportRow, latency: Interval, accuracy: Interva
     foot = axes.get_ylim()[0]
     if 100 * accuracy.high < foot:
         axes.plot(latency.value, foot, "v", color=color, markersize=8, clip_on=False)
-        return Label(f"{row.row} ({format_share(accuracy).text})", latency.value, foot)
+        return Label(f"{short(row.row)} ({format_share(accuracy).text})", latency.value, foot)
     axes.errorbar(
         latency.value,
         100 * accuracy.value,
@@ -109,4 +110,4 @@ def _draw_point(axes: Axes, row: ReportRow, latency: Interval, accuracy: Interva
         markeredgecolor=PAPER,
         zorder=3,
     )
-    return Label(row.row, latency.value, 100 * accuracy.value)
+    return Label(short(row.row), latency.value, 100 * accuracy.value)

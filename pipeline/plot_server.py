@@ -16,6 +16,7 @@ from pipeline.plots import (
     legend_below,
     log_axis,
     marker_of,
+    short,
     to_svg,
 )
 from pipeline.results import Interval, RatePoint, Report, ServerRow
@@ -41,7 +42,7 @@ def plot_server(report: Report) -> str:
         p50 = {name: percentiles(row, 0.5) for name, row in servers.items()}
         objectives = {row.objective_p99_ms for row in servers.values()}
         log_axis(axes.xaxis, [point.rate_per_second for row in servers.values() for point in row.points])
-        log_axis(axes.yaxis, [*_finite([*p99.values(), *p50.values()]), *objectives])
+        log_axis(axes.yaxis, [*_finite([*p99.values(), *p50.values()]), *(2 * objective for objective in objectives)])
         for objective in sorted(objectives):
             _draw_objective(axes, objective)
         colors = colors_of(list(dict.fromkeys([*(row.row for row in report.rows), *servers])))
@@ -68,9 +69,9 @@ def _finite(lines: Sequence[Line]) -> list[float]:
 
 def _draw_objective(axes: Axes, objective_ms: float) -> None:
     axes.axhline(objective_ms, color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
-    right = axes.get_xlim()[1]
+    left = axes.get_xlim()[0]
     axes.annotate(
-        f"objective {objective_ms:g} ms", (right, objective_ms), (0, 3), textcoords="offset points", ha="right",
+        f"objective {objective_ms:g} ms", (left, objective_ms), (4, 3), textcoords="offset points",
         fontsize=8.5, color=MUTED,
     )  # fmt: skip
 
@@ -84,13 +85,13 @@ def _draw_medians(axes: Axes, line: Line, color: str) -> None:
 def _draw_line(axes: Axes, name: str, line: Line, knee: float | None, color: str) -> None:
     """The line without its failed end, each point with its interval, and the knee's ring."""
     top = axes.get_ylim()[1]
-    heights = [min(ms.value, top) for _, ms in line]
+    answered = [(point.rate_per_second, ms.value) for point, ms in line if math.isfinite(ms.value)]
     axes.plot(
-        [point.rate_per_second for point, _ in line], heights, color=color, linewidth=1.1, marker=marker_of(name),
-        markersize=6, label=name, markeredgecolor=color,
+        [rate for rate, _ in answered], [ms for _, ms in answered], color=color, linewidth=1.1, marker=marker_of(name),
+        markersize=6, label=short(name), markeredgecolor=color,
     )  # fmt: skip
-    for (point, ms), height in zip(line, heights, strict=True):
-        rate = point.rate_per_second
+    for point, ms in line:
+        rate, height = point.rate_per_second, ms.value
         if math.isinf(ms.value):
             axes.plot(rate, top, "^", color=color, markersize=8, clip_on=False, zorder=4)
             continue

@@ -59,6 +59,10 @@ STYLE: dict[Any, Any] = {
 WIDTH_INCHES = 4.9
 
 
+MOST_LETTERS = 24
+"""Of a name in a drawing; tables and descriptions have the whole."""
+
+
 def drawing(name: str) -> AbstractContextManager[None]:
     """Within it, figures have the page's style and identifiers that only `name` decides."""
     return mpl.rc_context(STYLE | {"svg.hashsalt": name})
@@ -85,6 +89,12 @@ def colors_of(rows: Sequence[str]) -> dict[str, str]:
 def marker_of(row: str) -> str:
     """Shape of a row's precision."""
     return MARKERS.get(row.partition("/")[2], OTHER_MARKER)
+
+
+def short(name: str) -> str:
+    """The name of a row as a drawing has room for it, its middle left out where it is long."""
+    half = MOST_LETTERS // 2
+    return name if len(name) <= MOST_LETTERS else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def bars_around(interval: Interval, scale: float = 1.0) -> list[list[float]]:

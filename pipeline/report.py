@@ -54,10 +54,11 @@ def run_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> M
     """Write `report.json`, `summary.md`, `junit.xml` and `report.html` to `out`; returns the verdicts."""
     manifests = {name: read_manifest(directory) for name, directory in inputs.items()}
     facts = {name: manifest.facts for name, manifest in manifests.items()}
+    evaluation = _read(Evaluation, inputs["evaluation"] / "evaluation.json")
     benchmark = _read(Benchmark, inputs["benchmark"] / "benchmark.json")
     report = build_report(
         config,
-        _read(Evaluation, inputs["evaluation"] / "evaluation.json"),
+        evaluation,
         benchmark,
         lineage={name: manifest.digest for name, manifest in manifests.items()},
         facts=facts,

@@ -90,7 +90,7 @@ def _knee(server: ServerRow) -> str:
         return "none: no rate kept to the objective"
     rates = [point.rate_per_second for point in server.points if point.valid]
     top = max(rates, default=0.0)
-    more = ", the highest measured" if server.knee_per_second >= top else ""
+    more = ", the highest at which the client kept up" if server.knee_per_second >= top else ""
     return f"{_rate(server.knee_per_second)} requests a second{more}"
 
 

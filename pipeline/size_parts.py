@@ -60,7 +60,7 @@ def read_parts(
 def read_graph_parts(graph: Path) -> dict[str, int]:
     """Bytes of the graph at that path by part, tensors in its `_data` file included; their sum is what is stored."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # ships no types
 
     try:
         model = onnx.load(graph, load_external_data=False)

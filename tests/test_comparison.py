@@ -82,7 +82,7 @@ def test_candidates_are_paired_on_the_same_examples(comparison):
 
 def test_runs_on_other_data_are_not_paired(first):
     """Oracle: another digest of the data; the note names the run."""
-    apart = compare_reports({"a": first, "b": change(first, lineage=first.lineage | {"data": "0" * 64})})
+    apart = compare_reports({"a": first, "b": change(first, lineage=first.lineage | {"data": "f" * 64})})
     assert apart.paired == ()
     assert "Other test data than that of A: B; accuracies are not of the same examples." in apart.notes
 
@@ -114,7 +114,7 @@ def test_what_may_be_compared_is_said(first, update, note):
 
 def test_another_teacher_is_another_reference(first):
     """Oracle: its digest; the row has the same name."""
-    lineage = first.lineage | {"model:teacher": "0" * 64}
+    lineage = first.lineage | {"model:teacher": "f" * 64}
     notes = compare_reports({"a": first, "b": change(first, lineage=lineage)}).notes
     assert any("not the same model" in note for note in notes)
 

@@ -15,11 +15,11 @@ const address = pathToFileURL(file).href;
 const SCREENS = { phone: { width: 360, height: 740 }, desktop: { width: 1280, height: 900 } };
 const seen = { errors: [], requests: [], axe: [], widths: {}, cut: {} };
 
-// What lies beyond the right edge and is not inside a part that scrolls by itself.
-const cutOff = () => {
+// What lies beyond the right edge and is not inside a part that scrolls by itself, as nothing does on paper.
+const cutOff = (scrolling) => {
   const edge = document.documentElement.clientWidth + 1;
   return [...document.body.querySelectorAll("*")]
-    .filter((element) => element.getBoundingClientRect().right > edge && !element.closest(".scroll, pre, svg"))
+    .filter((element) => element.getBoundingClientRect().right > edge && !element.closest(scrolling))
     .map((element) => `${element.tagName} ${element.textContent.trim().slice(0, 60)}`);
 };
 
@@ -52,7 +52,7 @@ try {
     for (const colorScheme of ["light", "dark"]) {
       const page = await look(browser, name, colorScheme, true);
       seen.widths[name] = await page.evaluate(() => document.documentElement.scrollWidth);
-      seen.cut[name] = await page.evaluate(cutOff);
+      seen.cut[name] = await page.evaluate(cutOff, ".scroll, pre, svg");
       seen.active = await page.evaluate(() => document.querySelectorAll("script, iframe, object").length);
       seen.headings = await page.locator("h1, h2, h3, h4").evaluateAll((all) => all.map((each) => Number(each.tagName[1])));
       await judge(page, `${name} ${colorScheme}`);
@@ -62,7 +62,7 @@ try {
   const paper = await look(browser, "desktop", "light", true);
   await paper.setViewportSize({ width: 718, height: 1000 });  // A4 less its margins, at 96 pixels an inch
   await paper.emulateMedia({ media: "print" });
-  seen.cut.paper = await paper.evaluate(cutOff);
+  seen.cut.paper = await paper.evaluate(cutOff, "svg");
   seen.folded = await paper.locator("details").evaluateAll(
     (all) => all.filter((each) => each.getBoundingClientRect().height < 40).length,
   );

@@ -13,6 +13,7 @@ from pathlib import Path
 from artifact.errors import UnderstudyError
 from pipeline import gate_command
 from pipeline.load_options import add_load
+from pipeline.report_command import add_report_options, report_from
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -99,11 +100,9 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     gate = commands.add_parser("gate", help="judge a report again: exit 0 pass, 1 fail, 3 inconclusive")
     gate_command.add_options(gate)
     gate.set_defaults(action=gate_command.gate)
-    report = commands.add_parser("report", help="several reports side by side, as Markdown")
-    report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
-    report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="with --publish: put the table into this file")
-    report.set_defaults(action=_report)
+    report = commands.add_parser("report", help="several reports side by side, as Markdown or as a page")
+    add_report_options(report)
+    report.set_defaults(action=report_from)
     verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
@@ -164,17 +163,6 @@ def _run(options: argparse.Namespace) -> int:
     return run_recipe(
         options.recipe, options.overrides, options.command, out=options.out, force=options.force, plan=options.plan
     )
-
-
-def _report(options: argparse.Namespace) -> int:
-    from pipeline.publish import publish
-    from pipeline.report import compare
-
-    if options.publish is not None:
-        publish(options.directories, options.publish, options.readme)
-    else:
-        sys.stdout.write(compare(options.directories))
-    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -24,9 +24,6 @@ from pipeline.results import Benchmark, Evaluation, GateResult, Interval, Report
 EXIT_CODES: dict[Verdict, int] = {"pass": 0, "fail": 1, "inconclusive": 3}
 """Of `understudy run` and `understudy gate`; 2 is an error of use."""
 
-WORDS: dict[str, str] = {**{name: about.word for name, about in METRICS.items()}, "latency_p50": "speed"}
-"""What a gate's ratio is of, for the page."""
-
 SEED = gate_measure.SEED
 
 REPORT = "report.json"

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.comparison import Comparison, Difference, write_gate, write_verdict
 from pipeline.fidelity import HEADERS, Likeness, find_likenesses
 from pipeline.gate_words import format_compared, format_value
 from pipeline.results import GateResult, Judgement, Report, Verdict
-from pipeline.table import COLUMNS, MISSING, SYMBOLS, find_row, format_fact, headline
+from pipeline.table import MISSING, SYMBOLS, find_row, format_fact, format_share, headline, shown_columns
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_(<>|#"} | {"\n": " "})
 # Brackets stay, for intervals; without its parenthesis a bracket is no link.
@@ -29,6 +30,7 @@ def render_summary(report: Report) -> str:
         "### Gates",
         render_gates(report.gates),
         *(_details(f"{escape(x.student)} inside", _inside(x)) for x in find_likenesses(report)),
+        *([_details("Not measured", _pairs(report.benchmark.absent))] if report.benchmark.absent else []),
         _details("Machine", _pairs(report.machine)),
         _details("Made from", _pairs({name: digest[:16] for name, digest in report.lineage.items()})),
     ]
@@ -37,11 +39,11 @@ def render_summary(report: Report) -> str:
 
 def render_table(report: Report) -> str:
     """The rows, the candidate in bold."""
-    lines = []
+    lines, columns = [], shown_columns(report.rows)
     for row in report.rows:
         name = f"**{escape(row.row)}**" if row.row == report.candidate else escape(row.row)
-        lines.append((name, *(str(column.cell(row)) for column in COLUMNS)))
-    return _table(("row", *(column.header for column in COLUMNS)), lines, numbers=True)
+        lines.append((name, *(str(column.cell(row)) for column in columns)))
+    return _table(("row", *(column.header for column in columns)), lines, numbers=True)
 
 
 def render_gates(gates: Sequence[GateResult]) -> str:
@@ -67,20 +69,37 @@ def render_judgement(judgement: Judgement) -> str:
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def render_comparison(reports: Mapping[str, Report]) -> str:
-    """The candidate and the verdict of each report, by the name it is listed under.
-
-    Ratios are to each report's own reference. Milliseconds of two machines stand beside each other only to be read.
-    """
+def render_comparison(comparison: Comparison) -> str:
+    """The candidate and the verdict of each report, gates that turned, and from what the runs were made differently."""
+    candidates = [find_row(run.report, run.report.candidate) for run in comparison.runs]
+    columns, letters = shown_columns(candidates), [run.letter for run in comparison.runs]
     rows = []
-    for name, report in reports.items():
-        row = find_row(report, report.candidate)
-        verdict = f"{SYMBOLS[report.verdict]} {report.verdict}"
-        rows.append((escape(name), verdict, escape(row.row), *(str(column.cell(row)) for column in COLUMNS)))
-    table = _table(("report", "verdict", "candidate", *(column.header for column in COLUMNS)), rows)
-    several = len({str(sorted(report.machine.items())) for report in reports.values()}) > 1
-    note = "\n\nMeasured on different machines: compare the ratios, not the milliseconds." if several else ""
-    return table + note + "\n"
+    for run, row in zip(comparison.runs, candidates, strict=True):
+        cells = (str(column.cell(row)) for column in columns)
+        rows.append((f"{run.letter}: {escape(run.name)}", write_verdict(run.report.verdict), escape(row.row), *cells))
+    turned = [(escape(line.name), *map(write_gate, line.results)) for line in comparison.gates if line.turned]
+    paired = [
+        f"- {pair.letter} has {format_share(pair.ratio)} of A's accuracy on the same examples: only it is right on "
+        f"{pair.only_this_right}, only A on {pair.only_first_right} (McNemar's p = {pair.p_value:.2g})."
+        for pair in comparison.paired
+    ]
+    blocks = [
+        _table(("report", "verdict", "candidate", *(column.header for column in columns)), rows),
+        "\n".join(f"- {note}" for note in comparison.notes),
+        "\n".join(paired),
+        f"### Gates that turned\n\n{_table(('gate', *letters), turned)}" if turned else "",
+        _differing("Made from different things", comparison.lineage, letters),
+        _differing("Machines", comparison.machine, letters),
+    ]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _differing(title: str, differences: Sequence[Difference], letters: Sequence[str]) -> str:
+    """A folded table; nothing where all is the same."""
+    if not differences:
+        return ""
+    rows = [(escape(each.name), *map(escape, each.values)) for each in differences]
+    return _details(title, _table(("what", *letters), rows))
 
 
 def escape(text: str) -> str:

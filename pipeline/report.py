@@ -11,15 +11,16 @@ from artifact.dataset import read_split
 from artifact.errors import ArtifactError
 from artifact.manifest import read_manifest, write_json
 from artifact.stage import Stage, Work
-from pipeline.gate import SEED, judge, overall, read_report, row_sizes, speedup
+from pipeline.gate import SEED, judge, overall, row_sizes, speedup
 from pipeline.gate_config import Gate
 from pipeline.gate_defaults import gates_of
 from pipeline.junit import render_junit
-from pipeline.markdown import render_comparison, render_summary
+from pipeline.markdown import render_summary
 from pipeline.metrics import quality_ratio
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
 from pipeline.rows import row_inputs
+from pipeline.size_parts import read_parts
 from pipeline.statistics import median_of_rounds, percentile
 
 VERSION = 2
@@ -53,12 +54,16 @@ def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
 def run_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> Mapping[str, Any]:
     """Write `report.json`, `summary.md`, `junit.xml` and `report.html` to `out`; returns the verdicts."""
     manifests = {name: read_manifest(directory) for name, directory in inputs.items()}
+    facts = {name: manifest.facts for name, manifest in manifests.items()}
+    evaluation = _read(Evaluation, inputs["evaluation"] / "evaluation.json")
+    benchmark = _read(Benchmark, inputs["benchmark"] / "benchmark.json")
     report = build_report(
         config,
-        _read(Evaluation, inputs["evaluation"] / "evaluation.json"),
-        _read(Benchmark, inputs["benchmark"] / "benchmark.json"),
+        evaluation,
+        benchmark,
         lineage={name: manifest.digest for name, manifest in manifests.items()},
-        facts={name: manifest.facts for name, manifest in manifests.items()},
+        facts=facts,
+        size_parts=read_parts(benchmark.in_process, inputs, facts),
     )
     texts = [example.text for example in read_split(inputs["data"], "test")]
     write_report(report, texts, out)
@@ -72,6 +77,7 @@ def build_report(
     *,
     lineage: Mapping[str, str],
     facts: Mapping[str, Any],
+    size_parts: Mapping[str, dict[str, int]] | None = None,
 ) -> Report:
     """Everything the outputs show, computed once; raises `BenchError` when a gate's row was not measured."""
     gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark), facts=facts)
@@ -86,6 +92,7 @@ def build_report(
         machine=benchmark.machine,
         lineage=dict(lineage),
         facts=dict(facts),
+        size_parts=dict(size_parts or {}),
         evaluation=evaluation,
         benchmark=benchmark,
     )
@@ -99,14 +106,6 @@ def write_report(report: Report, texts: Sequence[str], out: Path) -> None:
     (out / "summary.md").write_text(render_summary(report), encoding="utf-8")
     (out / "junit.xml").write_text(render_junit(report), encoding="utf-8")
     (out / "report.html").write_text(render_page(report, texts), encoding="utf-8")
-
-
-def compare(reports: Sequence[Path]) -> str:
-    """Markdown of several reports' candidates side by side, listed under the paths given.
-
-    Raises `ArtifactError` when one of them is no report.
-    """
-    return render_comparison({str(path): read_report(path) for path in reports})
 
 
 def _names(evaluation: Evaluation, benchmark: Benchmark) -> list[str]:
@@ -129,6 +128,7 @@ def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark
         http_p50_ms=http and percentile(_pool(http), 0.5),
         size_bytes=speed and speed.size_bytes,
         size_ratio=base.size_bytes / speed.size_bytes if speed and base else None,
+        out_of_domain_auroc=quality and quality.out_of_domain_auroc,
     )
 
 

@@ -170,6 +170,8 @@ class ReportRow(Config):
     size_bytes: int | None
     size_ratio: float | None
     """Reference size over this row's."""
+    out_of_domain_auroc: Interval | None = None
+    """Of the evaluation; None where the data has no out-of-domain text."""
 
 
 class Report(Config):
@@ -191,6 +193,8 @@ class Report(Config):
     """Artefact name to digest."""
     facts: dict[str, Any]
     """Facts of each artefact's manifest, by artefact name."""
+    size_parts: dict[str, dict[str, int]] = {}
+    """Stored bytes by part (`pipeline.size_parts.PARTS`), of each row that is a file of ours."""
     evaluation: Evaluation
     """Every answer, so that a later report can be compared with this one example by example."""
     benchmark: Benchmark

@@ -28,10 +28,12 @@ from pipeline.heatmaps import draw_cka, draw_relations
 from pipeline.junit import render_junit
 from pipeline.markdown import escape, render_summary
 from pipeline.page import render_page
-from pipeline.plots import VARIABLES, plot_quality_against_latency
+from pipeline.plot_quality import plot_quality_against_latency
+from pipeline.plots import VARIABLES
 from pipeline.publish import BEGIN, END, publish
 from pipeline.recipe import Recipe
-from pipeline.report import compare, report_stage
+from pipeline.report import report_stage
+from pipeline.report_command import compare
 from pipeline.results import Interval
 from pipeline.table import (
     exact,
@@ -267,10 +269,9 @@ def test_heatmaps_hold_every_number_and_say_what_they_show(report):
     """Oracle: the matrices; the description carries the range and the last layers to those who cannot see."""
     (likeness,) = find_likenesses(report)
     drawings = {"cka": draw_cka(likeness, "cka"), "relations": draw_relations(likeness, "relations")}
-    assert drawings["cka"].startswith(
-        '<svg role="img" aria-label="CKA of the layers of student, down, and of teacher, across: 0.08 to 0.98, '
-        'the last two layers 0.98"'
-    )
+    assert drawings["cka"].startswith('<svg role="img" aria-labelledby="cka-title" ')
+    told = "CKA of the layers of student, down, and of teacher, across: 0.08 to 0.98, the last two layers 0.98"
+    assert f'<title id="cka-title">{told}</title>' in drawings["cka"]
     assert "KK 0.30 to 1.13, the last two layers 0.30" in drawings["relations"]
     matrices = {"cka": [likeness.fidelity.cka], "relations": likeness.fidelity.relation_kl.model_dump().values()}
     for name, drawing in drawings.items():

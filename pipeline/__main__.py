@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.errors import UnderstudyError
+from pipeline.digest_command import add_digest
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -73,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     ).set_defaults(action=_run, command="plan")
     for stage, text in STAGES.items():
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
+    add_digest(commands)
     _add_judging(commands)
     _add_serving(commands)
     return parser
@@ -213,14 +215,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     from serve.trust.command import calibrate_files
 
     found = calibrate_files(
-        options.student,
-        options.teacher,
-        options.texts,
-        options.out,
-        level=options.level,
-        student_precision=options.student_precision,
-        teacher_precision=options.teacher_precision,
-    )
+        options.student, options.teacher, options.texts, options.out, level=options.level,
+        student_precision=options.student_precision, teacher_precision=options.teacher_precision,
+    )  # fmt: skip
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 

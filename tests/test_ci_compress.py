@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from test_pipeline import ROOT, write_recipe
 
-from pipeline.gate_config import BASELINE_GATES
+from pipeline.gate_defaults import BASELINE_GATES
 
 SCRIPT = ROOT / "deploy" / "ci" / "compress.sh"
 QUICK = ("bench.http=false", "bench.calls_per_round=5", "bench.texts=8", "gates.quality.min_ratio=0.01")

@@ -10,8 +10,6 @@ from xml.etree import ElementTree as ET
 import pytest
 from test_pipeline import ROOT, write_recipe
 
-from pipeline.gate_defaults import BASELINE_GATES
-
 SCRIPT = ROOT / "deploy" / "ci" / "compress.sh"
 QUICK = ("bench.http=false", "bench.calls_per_round=5", "bench.texts=8", "gates.quality.min_ratio=0.01")
 """Speed is not what is tested here; and the one gate of the recipe, against the teacher, always passes."""
@@ -32,15 +30,16 @@ def compress(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 def fresh(done: subprocess.CompletedProcess[str]) -> set[str]:
     """Folders that a run found fresh, of all it tells."""
-    return {told(line) for line in done.stderr.splitlines() if line.startswith("✓") and "  fresh  " in line}
+    return {folder for folder, was_fresh in told(done) if was_fresh}
 
 
 def made(done: subprocess.CompletedProcess[str]) -> set[str]:
-    return {told(line) for line in done.stderr.splitlines() if line.startswith("✓") and "  fresh  " not in line}
+    return {folder for folder, was_fresh in told(done) if not was_fresh}
 
 
-def told(line: str) -> str:
-    return line.split()[2].partition("/out/")[2]
+def told(done: subprocess.CompletedProcess[str]) -> list[tuple[str, bool]]:
+    lines = [line for line in done.stderr.splitlines() if line.startswith("✓") and "/out/" in line]
+    return [(line.split()[2].partition("/out/")[2], "  fresh  " in line) for line in lines]
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +118,8 @@ def test_a_worse_student_fails_against_the_baseline_and_only_it_is_made(worse):
 @pytest.mark.slow
 def test_without_gates_of_ones_own_the_baseline_has_the_usual_ones(worse):
     """Oracle: the program's own list; only the report is made anew, and it fails by quality."""
+    from pipeline.gate_defaults import BASELINE_GATES
+
     root, arguments, _ = worse
     done = compress(*arguments, "--artefacts", str(root / "standard"))
     assert done.returncode == 1, done.stderr

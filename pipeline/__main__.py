@@ -12,6 +12,7 @@ from pathlib import Path
 
 from artifact.errors import UnderstudyError
 from pipeline import gate_command
+from pipeline.digest_command import add_digest
 from pipeline.load_options import add_load
 from pipeline.report_command import add_report_options, report_from
 from serve.__main__ import add_options, serve_from
@@ -77,6 +78,7 @@ def build_parser() -> argparse.ArgumentParser:
     ).set_defaults(action=_run, command="plan")
     for stage, text in STAGES.items():
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
+    add_digest(commands)
     _add_judging(commands)
     _add_serving(commands)
     add_load(commands)
@@ -190,14 +192,9 @@ def _calibrate(options: argparse.Namespace) -> int:
     from serve.trust.command import calibrate_files
 
     found = calibrate_files(
-        options.student,
-        options.teacher,
-        options.texts,
-        options.out,
-        level=options.level,
-        student_precision=options.student_precision,
-        teacher_precision=options.teacher_precision,
-    )
+        options.student, options.teacher, options.texts, options.out, level=options.level,
+        student_precision=options.student_precision, teacher_precision=options.teacher_precision,
+    )  # fmt: skip
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 

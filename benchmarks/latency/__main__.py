@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure one part, write its samples and the page."""
     options = parse(arguments)
     if options.part != "page":
-        before = load_average()
+        before, name = load_average(), options.part
         if options.part == "overhead":
             found = measure_overhead(options.rounds)
         else:
@@ -34,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 options.bundle, options.precision, options.data,
                 threads=options.threads, rounds=options.rounds, calls=options.calls,
             )  # fmt: skip
+            name += "-" + found["model"].replace("/", "-")
         about = {"machine": fingerprint(), "load_average": {"before": before, "after": load_average()}}
         options.results.mkdir(parents=True, exist_ok=True)
-        write_json(options.results / f"{options.part}.json", {**about, **found})
+        write_json(options.results / f"{name}.json", {**about, **found})
     write_page(options.results, options.page)
     say(f"wrote {options.page}")
 

@@ -14,7 +14,7 @@ from artifact.errors import BenchError
 from benchmarks.gate import answers, page, simulate, speed
 from benchmarks.gate.__main__ import main
 from benchmarks.gate.neighbour import burning
-from benchmarks.gate.raw import open_writer, read_runs
+from benchmarks.gate.raw import Run, open_writer, read_runs
 from benchmarks.gate.rules import Outcome, Plan, look, run_quality_gate, run_speed_gate, summarize
 from benchmarks.gate.slowed import Slowed
 
@@ -175,6 +175,15 @@ def test_all_must_have_done_the_rounds_of_a_look():
     assert not speed.is_over({name: each[:3] for name, each in whole.items()}, PLAN)
 
 
+def test_the_spread_of_a_round():
+    """Oracle: ratios of a normal sample in logarithms, whose standard deviation is known; a drift of both cancels."""
+    random = np.random.default_rng(8)
+    drift, noise = random.normal(0, 0.5, 4000), random.normal(0, 0.03, 4000)
+    rows = {speed.REFERENCE: np.exp(drift + noise), speed.SAME: np.exp(drift)}
+    run = Run({}, {name: [[float(one)] for one in values] for name, values in rows.items()})
+    assert speed.measure_spread([run]) == pytest.approx(0.03, rel=0.05)
+
+
 def test_a_neighbour_ends_with_us():
     """Oracle: the process is there inside and gone after; and one whose time is over ends of its own accord."""
     with burning(60) as number:
@@ -198,6 +207,7 @@ def write_results(folder):
             speed.SLOWED: outcomes("fail", 94, 0.909) + outcomes("inconclusive", 6, 0.945),
         },
         "p50_ms": 0.65,
+        "round_spread": 0.012,
         "seconds": [3.0] * 100,
         "load_average": [1.9] + [0.1] * 99,
     }
@@ -247,7 +257,7 @@ def test_two_runs_of_a_simulation(tmp_path):
         noise: set(simulate.SLOWER) for noise in simulate.NOISES
     }
     assert all(summary["runs"] == 2 for summary in found["quality"].values())
-    assert (tmp_path / "p.md").read_text().count("too few runs") == 12 + 7
+    assert (tmp_path / "p.md").read_text().count("too few runs") == 14 + 7
 
 
 def make_data(folder):

@@ -57,7 +57,8 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
     for condition, about in found["conditions"].items():
         yield (
             f"* {condition}: the reference's median is {about['p50_ms']:.2f} ms; a run takes "
-            f"{mean(about['seconds']):.1f} s on average, the opening of three processes included."
+            f"{mean(about['seconds']):.1f} s on average, the opening of three processes included. One round's ratio of "
+            f"the two identical ones varies by {about['round_spread']:.1%}."
         )
     loads = [about["load_average"][0] for name, about in found["conditions"].items() if name == "quiet"]
     if max(loads, default=0) > QUIET_LOAD * machine["usable_cores"]:

@@ -48,6 +48,7 @@ NOISES = {
     "drift": Noise(drift=0.10, memory=0.95),
     "uneven turns": Noise(turn=0.03),
     "outliers": Noise(outliers=0.10),
+    "a neighbour all the while": Noise(call=0.2, neighbour=0.99, stay=100, slows=(1.3, 1.6)),
     "a neighbour at any turn": Noise(neighbour=0.3, stay=1 / 0.7),
     "a neighbour that stays": Noise(neighbour=0.4, stay=8),
 }

@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from artifact.progress import say
 from benchmarks.gate.neighbour import burning
 from benchmarks.gate.raw import Run, Writer, open_writer, read_runs
-from benchmarks.gate.rules import SPEED, Plan, look, run_speed_gate
+from benchmarks.gate.rules import Plan, look, run_speed_gate
 from benchmarks.gate.slowed import open_slowed
 from pipeline.machine import fingerprint, load_average
 from serve.bundle import open_bundle
@@ -128,18 +130,20 @@ def judge_runs(runs: Sequence[Run], plan: Plan) -> dict[str, Any]:
             row: [asdict(run_speed_gate(run.single_ms[REFERENCE], run.single_ms[row], plan)) for run in runs]
             for row in (SAME, SLOWED)
         },
-        "p50_ms": round(
-            statistics.median(ms for run in runs for turn in run.single_ms[REFERENCE] for ms in turn),
-            4,
-        ),
+        "p50_ms": round(statistics.median(ms for run in runs for turn in run.single_ms[REFERENCE] for ms in turn), 4),
+        "round_spread": round(measure_spread(runs), 4),
         "seconds": [run.facts["seconds"] for run in runs],
         "load_average": [run.facts["load_average"] for run in runs],
     }
 
 
-def describe_gate() -> str:
-    """The bound, as the gate itself states it."""
-    return f"speed at least {SPEED.min_ratio:g} times that of the reference"
+def measure_spread(runs: Sequence[Run]) -> float:
+    """How much one round's ratio of two identical rows varies: half the width of its middle 68 %, as a logarithm."""
+    reference, same = (
+        np.array([np.median(turn) for run in runs for turn in run.single_ms[row]]) for row in (REFERENCE, SAME)
+    )
+    low, high = np.quantile(np.log(reference / same), [0.16, 0.84])
+    return float(high - low) / 2
 
 
 @contextlib.contextmanager

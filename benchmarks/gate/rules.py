@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.gate import judge
+from pipeline.gate import judge, undecided
 from pipeline.gate_config import Gate
 from pipeline.metrics import score_rows
 from pipeline.results import Benchmark, Evaluation, GateResult, SpeedRow, Verdict
@@ -71,7 +71,8 @@ def look(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan) -> tuple[
     rounds = len(rows[REFERENCE].single_ms)
     benchmark = Benchmark(machine={}, in_process=rows, http={}, looks=plan.looks)
     (result,) = judge({"speed": SPEED}, CANDIDATE, NOT_ASKED, benchmark, {})
-    more = result.verdict == "inconclusive" and rounds + plan.rounds <= plan.max_rounds
+    wanted = undecided({"speed": SPEED}, CANDIDATE, rows, looks=plan.looks)
+    more = bool(wanted) and rounds + plan.rounds <= plan.max_rounds
     return _outcome(result, rounds), more
 
 

@@ -66,10 +66,6 @@ class Subject:
         return [Contestant(name=name, factory=each, threads=self.threads) for name, each in factories.items()]
 
 
-class _DecidedError(Exception):
-    """No gate wants more rounds."""
-
-
 def measure_runs(subject: Subject, condition: Condition, runs: int, raw: Path) -> list[Run]:
     """So many runs, those in the file among them; each turn is added to the file as it comes."""
     setup = subject.setup()
@@ -96,22 +92,20 @@ def measure_run(subject: Subject, condition: Condition, number: int, writer: Wri
     def keep(row: str, turn: Round) -> None:
         writer.turn(row, turn.index, turn.single_ms)
         taken[row].append(turn.single_ms)
-        if is_over(taken, subject.plan):
-            raise _DecidedError
 
     plan = subject.plan
     workload = Workload(
         texts=subject.texts,
-        rounds=plan.max_rounds,
+        rounds=plan.rounds,
         calls_per_round=plan.calls,
-        batch_size=1,  # throughput is not judged here
-        batches_per_round=1,
+        batch_size=1,
+        batches_per_round=0,  # throughput is not judged here
         seed=number,
     )
     before, begun = load_average(), time.monotonic()
     writer.begin(number)
-    with _company(condition), contextlib.suppress(_DecidedError):
-        measure(subject.contestants(), workload, keep=keep)
+    with _company(condition):
+        measure(subject.contestants(), workload, keep=keep, more=lambda _turns: not is_over(taken, plan))
     writer.end({"seconds": round(time.monotonic() - begun, 2), "load_average": before})
 
 

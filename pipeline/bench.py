@@ -55,9 +55,9 @@ class BenchRequest(BenchConfig):
 
 def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures speed for `recipe` below its output folder `root`, and its work."""
-    first = next(iter(recipe.models))
+    first = next(iter(recipe.classifiers()))
     config = BenchRequest(rows=tuple(recipe.row_names()), **recipe.bench.model_dump())
-    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
+    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
     inputs = {"data": root / "data", f"model:{first}": root / "models" / first, **bundles}
     stage = Stage(name="bench", version=VERSION, kind="benchmark", out=root / "benchmark", config=config, inputs=inputs)
     return stage, lambda out: run_bench(config, root, out)

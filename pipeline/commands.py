@@ -42,8 +42,8 @@ def _steps(recipe: Recipe, root: Path, command: str) -> list[Step]:
     steps = steps_of(recipe, root)
     if command == "run":
         return steps
-    # Data is no command of its own: training, which first reads it, makes it.
-    wanted = ("data", "distill") if command == "distill" else (command,)
+    # Data and vocabularies are no commands of their own: training, which first reads them, makes them.
+    wanted = ("data", "vocabulary", "distill") if command == "distill" else (command,)
     return [step for step in steps if step.command in wanted]
 
 

@@ -48,9 +48,9 @@ Opener = Callable[[], Engine]
 
 def evaluate_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures quality for `recipe` below its output folder `root`, and its work."""
-    first = next(iter(recipe.models))
+    first = next(iter(recipe.classifiers()))
     config = EvaluateConfig(rows=tuple(recipe.row_names()), reference=f"{first}/float32")
-    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.models}
+    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
     inputs = {"data": root / "data", **bundles, f"model:{first}": root / "models" / first}
     stage = Stage(
         name="evaluate", version=VERSION, kind="evaluation", out=root / "evaluation", config=config, inputs=inputs

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from transformers import (
 
 from artifact.dataset import Example
 from artifact.errors import ModelError
+from artifact.manifest import read_manifest
 from distill.batch import InputForm, collate_padded
 from distill.batching import FeedPosition
 from distill.build import build_run
@@ -36,6 +38,7 @@ from distill.step import losses_of
 from distill.stream import Stream
 from distill.student import load_classifier
 from distill.word_head import HEADS
+from pipeline.__main__ import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")  # DeBERTa's and ModernBERT's own
 
@@ -327,3 +330,25 @@ def test_only_the_head_may_learn(made, tmp_path):
     after = AutoModelForMaskedLM.from_pretrained(root / "head").bert.state_dict()
     for name, tensor in after.items():
         torch.testing.assert_close(tensor, before[name], msg=name)
+
+
+# The recipe
+
+
+@pytest.mark.slow
+def test_an_encoder_is_made_from_nothing(tmp_path):
+    """Oracle: the floors that a model without context cannot pass; then intents, told apart far above chance."""
+    recipe, out = Path(__file__).parent.parent / "recipes" / "pretrain.yaml", tmp_path / "out"
+    shorter = ["models.encoder.phases.0.epochs=10", "models.teacher.phases.0.epochs=6"]
+    assert main(["distill", str(recipe), *shorter, "--out", str(out)]) == 0
+    made = read_manifest(out / "models" / "encoder")
+    assert made.lineage["vocabulary"].digest == read_manifest(out / "vocabularies" / "intents").digest
+    seen, floor = made.facts["evaluations"], made.facts["word_floors"]["words"]
+    assert floor["texts"] == 400
+    assert floor["masked_tokens"] > 500
+    assert [e["validation_loss"] for e in seen] == sorted((e["validation_loss"] for e in seen), reverse=True)
+    assert seen[-1]["masked_accuracy"] > 1.5 * floor["unigram_accuracy"]
+    assert seen[-1]["perplexity"] < floor["unigram_perplexity"]
+    teacher = read_manifest(out / "models" / "teacher")
+    assert teacher.lineage["start"].digest == made.digest
+    assert max(e["validation_accuracy"] for e in teacher.facts["evaluations"]) > 0.5  # of 30 intents

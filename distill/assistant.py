@@ -11,7 +11,7 @@ from pathlib import Path
 
 from artifact.errors import ModelError
 from distill.config import ModelConfig
-from distill.config_starts import Checkpoint, Layers, Random, Slice
+from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice
 from distill.sources import locate
 
 
@@ -67,7 +67,7 @@ def _shape_of(config: ModelConfig, shapes: Mapping[str, Shape]) -> Shape:
             return Shape(len(layers), shapes[config.teacher or ""].hidden_size)
         case Slice(layers=layers, hidden_size=width):
             return Shape(len(layers), width)
-        case Random(layers=depth, hidden_size=width):
+        case Random(layers=depth, hidden_size=width) | Scratch(layers=depth, hidden_size=width):
             return Shape(depth, width)
 
 

@@ -32,12 +32,15 @@ class Batch:
     """Packed texts only: index of each token in the flattened rows of the inputs; 0 at padding."""
     texts: tuple[int, ...] | None = None
     """Which of the split's texts these are, by index; None where they come from a stream, or were changed."""
+    targets: Int[Tensor, "batch seq"] | None = None
+    """Tokens to be found in the places of hidden ones, one text a row, -1 elsewhere; None where none were hidden."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
         where = None if self.where is None else self.where.to(device)
-        return Batch(inputs, self.mask.to(device), self.labels.to(device), where, self.texts)
+        targets = None if self.targets is None else self.targets.to(device)
+        return Batch(inputs, self.mask.to(device), self.labels.to(device), where, self.texts, targets)
 
     def unpack(self, x: Float[Tensor, "rows row hidden"]) -> Float[Tensor, "batch seq hidden"]:
         """What a model says of its inputs, one text a row; `x` itself when the texts are not packed.
@@ -45,6 +48,15 @@ class Batch:
         At padding it repeats the first token of the first row, which `mask` hides.
         """
         return x if self.where is None else x.flatten(0, 1)[self.where]
+
+    @property
+    def counted(self) -> int:
+        """How many a loss is the mean over: texts, or the tokens to be found."""
+        return len(self.labels) if self.targets is None else int((self.targets >= 0).sum())
+
+    def with_targets(self, targets: Int[Tensor, "batch seq"]) -> "Batch":
+        """The same batch with tokens to be found."""
+        return replace(self, targets=targets)
 
     def token_ids(self) -> Int[Tensor, "batch seq"]:
         """The tokens, one text a row; at padding, anything."""

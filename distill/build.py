@@ -1,6 +1,6 @@
 """Makes everything that a training run works with, and writes what comes out of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
-from artifact.dataset import read_info, read_split
+from artifact.dataset import Example, read_info, read_split
 from artifact.errors import TrainingError
 from distill.architectures import architecture_of, depth_of, layers_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_batches, check_inputs, check_phases, check_spelling
-from distill.config import CorpusConfig, ModelConfig
-from distill.config_starts import Checkpoint
+from distill.check import check_batches, check_inputs, check_phases, check_spelling, check_words
+from distill.config import CorpusConfig, ModelConfig, Phase
+from distill.config_starts import Checkpoint, Layers
+from distill.evaluation import word_floor
+from distill.held_out import held_out_texts
+from distill.masking import Masker
 from distill.objectives import make_projections, wanted_of
 from distill.objectives.layers import Models
 from distill.phases import written_out
@@ -29,6 +32,7 @@ from distill.state import Run
 from distill.stream import Stream
 from distill.student import build_start, count_parameters, load_classifier, load_tokenizer, save_model
 from distill.text import Texts
+from distill.word_head import add_word_head, as_masked_model, drop_word_head
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,17 @@ def build_run(
     if config.vocabulary is not None:
         train, test = ([row.text for row in read_split(data, split)] for split in ("train", "test"))
         reading = pruned(reading, student, config.vocabulary, train=train, corpora=corpora, held_out=test)
+    phases = written_out(config.phases, student)
+    facts: dict[str, Any] = {"parameters": count_parameters(student)}
+    hides = check_words(phases, reading.spelling, corpora)
+    if hides:
+        keeps = start if isinstance(config.start, Checkpoint | Layers) else None
+        facts["word_head"] = add_word_head(student, keeps, trust_remote_code=trust)
+    if config.predicts_words:
+        facts["parameters"] = count_parameters(as_masked_model(student))
     student.to(accelerator.device)
     if taught_by is not None:
         taught_by.to(accelerator.device).eval()
-    phases = written_out(config.phases, student)
     models = _models(taught_by or student, student)
     check_spelling(phases, reading.spelling)
     first_position = check_phases(phases, models, taught_by, student)
@@ -76,24 +87,47 @@ def build_run(
     objectives = [objective for phase in phases for objective in phase.objectives]
     if config.compile:
         _compile(student)
+    held_out = _held_out(phases, corpora, tokenizer, config.max_tokens) if hides else {}
     run = Run(
         config=config, phases=phases, student=student, teacher=taught_by, models=models,
         projections=make_projections(objectives, models).to(accelerator.device),
         spelling=reading.spelling and reading.spelling.to(accelerator.device),
         texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train"),
-        corpora={name: Stream(tokenizer, corpus, config.max_tokens) for name, corpus in corpora.items()},
+        corpora={
+            name: Stream(tokenizer, corpus, config.max_tokens, holds_out=name in held_out)
+            for name, corpus in corpora.items()
+        },
         validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation"),
         first_position=first_position, directory=out, accelerator=accelerator,
+        masker=Masker.of(tokenizer) if hides else None, held_out=held_out,
     )  # fmt: skip
-    facts = {"parameters": count_parameters(student), "vocabulary": reading.facts}
+    facts |= {"vocabulary": reading.facts, "word_floors": _word_floors(run)}
     return Built(_with_cache(run), reading.own, labels, {k: v for k, v in facts.items() if v})
 
 
 def save_result(built: Built, facts: Mapping[str, Any], name: str) -> None:
     """Write the model, its tokenizer and its card into the run's directory."""
-    run = built.run
-    save_model(run.student, built.tokenizer, run.directory, name=name, max_tokens=run.config.max_tokens)
+    run, masked = built.run, built.run.config.predicts_words
+    model = as_masked_model(run.student) if masked else run.student
+    if not masked and run.masker is not None:
+        drop_word_head(run.student)
+    task = "masked language" if masked else "classification"
+    save_model(model, built.tokenizer, run.directory, name=name, max_tokens=run.config.max_tokens, task=task)
     write_card(run.directory, name, run.config, facts, built.labels)
+
+
+def _held_out(
+    phases: Sequence[Phase], corpora: Mapping[str, CorpusConfig], tokenizer: Tokenizer, max_tokens: int
+) -> dict[str, Texts]:
+    """Of the corpora that phases of masked words read, as far as they hold any out."""
+    names = {phase.corpus for phase in phases if phase.corpus and phase.objectives[0].kind == "mlm"}
+    found = {name: [Example(text=text, label=-1) for text in held_out_texts(corpora[name])] for name in sorted(names)}
+    return {name: Texts(tokenizer, rows, max_tokens, name) for name, rows in found.items() if rows}
+
+
+def _word_floors(run: Run) -> dict[str, dict[str, float]]:
+    """What each phase of masked words has to beat."""
+    return {phase.name: word_floor(run, phase) for phase in run.phases if phase.objectives[0].kind == "mlm"}
 
 
 def _with_cache(run: Run) -> Run:

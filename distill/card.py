@@ -17,14 +17,17 @@ def write_card(
         for phase in config.phases
     )
     counts = facts["parameters"]
+    tag, what = "text-classification", f"A text classifier with {len(labels)} labels"
+    if config.predicts_words:
+        tag, what = "fill-mask", "An encoder that fills in masked words"
     text = f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {tag}
 ---
 
 # {name}
 
-A text classifier with {len(labels)} labels{taught}, made by Understudy. Inputs are cut to {config.max_tokens} tokens.
+{what}{taught}, made by Understudy. Inputs are cut to {config.max_tokens} tokens.
 
 Parameters: {counts["total"]:,}, of which {counts["embedding"]:,} in the embeddings and {counts["transformer"]:,} in the
 Transformer layers.

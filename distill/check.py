@@ -1,15 +1,15 @@
 """What can be known to fail before the first step, said before the first step."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
 from artifact.errors import ConfigError, ModelError
 from distill.architectures import architecture_of
 from distill.batch import first_position_of
-from distill.config import Phase
-from distill.config_objectives import Attention, Relations
-from distill.evaluation import learns_classes
+from distill.config import CorpusConfig, Phase
+from distill.config_objectives import Attention, MaskedLanguage, Relations
+from distill.evaluation import learns_classes, reads_head
 from distill.objectives import wanted_of
 from distill.objectives.layers import Models
 from distill.objectives.relations import common_heads
@@ -39,11 +39,26 @@ def check_phases(
 
 
 def _check_reach(phase: Phase) -> None:
-    if set(phase.unfreeze) <= {"head", "pooler"} and not learns_classes(phase.objectives):
+    read = {"head": reads_head(phase.objectives), "pooler": learns_classes(phase.objectives)}
+    if not any(read.get(part, True) for part in phase.unfreeze):
         raise ModelError(
             f"phase {phase.name!r} unfreezes {', '.join(phase.unfreeze)}, but its objectives do not read the logits",
             "unfreeze layers or embeddings, or add the objective logits or labels",
         )
+
+
+def check_words(phases: Sequence[Phase], spelling: Spelling | None, corpora: Mapping[str, CorpusConfig]) -> bool:
+    """Whether a phase learns masked words; `ModelError` when it reads other pieces than the model has, or pairs."""
+    masked = [phase for phase in phases if any(isinstance(o, MaskedLanguage) for o in phase.objectives)]
+    if masked and spelling is not None:
+        raise ModelError(
+            f"phase {masked[0].name!r} masks the pieces of a vocabulary of which the model has only some",
+            "leave `vocabulary` and `teacher` out, and let a model that starts from this one have them",
+        )
+    for phase in masked:
+        if phase.corpus is not None and corpora[phase.corpus].source.pair_field is not None:
+            raise ModelError(f"phase {phase.name!r} masks words, but {phase.corpus} has pairs", "remove its pair_field")
+    return bool(masked)
 
 
 def check_spelling(phases: Sequence[Phase], spelling: Spelling | None) -> None:

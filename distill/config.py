@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 
 from artifact.config import Config
 from distill.config_objectives import Objective
-from distill.config_starts import Checkpoint, Start, Vocabulary
+from distill.config_starts import Checkpoint, Scratch, Start, Vocabulary
 
 Group = Annotated[tuple[str, ...], Field(min_length=1)]
 """Parts of a model that learn together."""
@@ -163,13 +163,22 @@ class Phase(Config):
             raise ValueError("; ".join(f"phase {self.name!r} {fault}" for fault in faults))
         return self
 
+    @model_validator(mode="after")
+    def _check_words(self) -> "Phase":
+        others = len(self.objectives) > 1 or self.noise is not None or self.cache_teacher
+        if others and any(objective.kind == "mlm" for objective in self.objectives):
+            raise ValueError(
+                f"phase {self.name!r} masks words: that goes with no other objective, no noise and no cache_teacher"
+            )
+        return self
+
 
 class ModelConfig(Config):
     """One model of a recipe. A teacher is one that starts from a checkpoint and learns from labels."""
 
     start: Start
     teacher: str | None = None
-    """Name of the recipe's model to learn from; needed by every objective but `labels`."""
+    """Name of the recipe's model to learn from; needed by every objective but `labels` and `mlm`."""
     assistant: Literal["auto"] | None = None
     """`auto` puts a teacher assistant, as deep as the teacher and as wide as the student, between the two where
     MiniLM's rule asks for one (arXiv 2002.10957, section 3.3). One of your own is a model like any other."""
@@ -183,13 +192,18 @@ class ModelConfig(Config):
     checkpoint_every_steps: int = Field(default=200, gt=0)
     """Steps between checkpoints; one is also written at the end of each phase."""
     keep_best: bool = True
-    """End each phase that learns classes with the weights that were best on validation, not the last ones."""
+    """End each phase that learns classes or masked words with the weights that were best on validation."""
     evaluate_every_steps: int | None = Field(default=None, gt=0)
     """Steps between evaluations on the validation split; left out, four times a phase."""
     precision: Literal["float32", "bf16", "fp16"] | None = None
     """Of the matrix products in training; losses and weights stay float32. Left out: `float32`."""
     compile: bool | None = None
     """Run the student through `torch.compile`; needs a C++ compiler."""
+
+    @property
+    def predicts_words(self) -> bool:
+        """Whether it ends as a masked language model: an encoder for others to start from, which knows no class."""
+        return bool(self.phases) and any(objective.kind == "mlm" for objective in self.phases[-1].objectives)
 
     def refers_to(self) -> tuple[str, ...]:
         """Names of the recipe's other models that this one is made from."""
@@ -199,8 +213,8 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check_teacher(self) -> "ModelConfig":
-        needs = {o.kind for phase in self.phases for o in phase.objectives} - {"labels"}
-        if self.teacher is None and (needs or not isinstance(self.start, Checkpoint)):
+        needs = {o.kind for phase in self.phases for o in phase.objectives} - {"labels", "mlm"}
+        if self.teacher is None and (needs or not isinstance(self.start, Checkpoint | Scratch)):
             what = ", ".join(sorted(needs)) or f"start {self.start.kind!r}"
             raise ValueError(f"{what} needs a teacher: name one under `teacher`")
         if self.assistant is not None and self.start.kind not in ("random", "slice"):

@@ -106,6 +106,21 @@ class Labels(Config):
     """Share of the target mass spread over all labels."""
 
 
+class MaskedLanguage(Config):
+    """Cross-entropy of masked tokens, which the model fills in from the others (BERT, arXiv 1810.04805, section 3.1).
+
+    The one objective of its phase. It needs neither teacher nor labels.
+    """
+
+    kind: Literal["mlm"]
+    weight: float = Field(default=1.0, gt=0)
+    mask_share: float = Field(default=0.15, gt=0, lt=1)
+    """Share of a text's tokens to be predicted: of these, 80 % read as the mask, 10 % as any other piece."""
+    whole_words: bool = False
+    """Choose words, and predict all pieces of each, instead of choosing pieces."""
+
+
 Objective = Annotated[
-    Relations | Attention | Hidden | Embedding | Ranking | Logits | Labels, Field(discriminator="kind")
+    Relations | Attention | Hidden | Embedding | Ranking | Logits | Labels | MaskedLanguage,
+    Field(discriminator="kind"),
 ]

@@ -57,7 +57,19 @@ class Slice(_Shape):
     """0-based indices of the teacher's layers, in the student's order."""
 
 
-Start = Annotated[Checkpoint | Layers | Random | Slice, Field(discriminator="kind")]
+class Scratch(_Shape):
+    """Start from random weights with a vocabulary that the recipe trains, without any teacher."""
+
+    kind: Literal["scratch"]
+    architecture: Literal["bert", "roberta", "distilbert"] = "bert"
+    layers: int = Field(gt=0)
+    vocabulary: str
+    """Name of one of the recipe's `vocabularies`."""
+    positions: int = Field(default=512, gt=2)
+    """Longest text that the model has places for, in tokens."""
+
+
+Start = Annotated[Checkpoint | Layers | Random | Slice | Scratch, Field(discriminator="kind")]
 
 
 class Vocabulary(Config):

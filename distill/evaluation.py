@@ -1,23 +1,27 @@
 """What a run looks at while it learns: the validation split, and whether the student still tells texts apart."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from artifact.errors import TrainingError
+from distill.batch import Batch
 from distill.capture import Wanted, observe
 from distill.config import Phase
-from distill.config_objectives import Embedding, Hidden, Labels, Logits, Objective, Ranking
+from distill.config_objectives import Embedding, Hidden, Labels, Logits, MaskedLanguage, Objective, Ranking
 from distill.memory import enough_memory
 from distill.objectives.embedding import pool
 from distill.state import Run
 from distill.step import losses_of, student_inputs
+from distill.text import Texts
 
 EVALUATION_BATCH = 128
 """Texts at a time, and never more than a part of a step of the phase, so that what can be trained can be evaluated."""
+LARGEST_LOSS = 700.0
+"""Whose exponential is still a number."""
 ALARM_TEXTS = 64
 COLLAPSED_SHARE = 1e-4
 """Of the embeddings' second moment that differs between texts; below it, all texts look the same."""
@@ -30,29 +34,63 @@ def learns_classes(objectives: Sequence[Objective]) -> bool:
     return any(isinstance(objective, Logits | Labels) for objective in objectives)
 
 
+def reads_head(objectives: Sequence[Objective]) -> bool:
+    """Whether there is a head above the encoder to learn: of classes, or of the vocabulary."""
+    return learns_classes(objectives) or any(isinstance(objective, MaskedLanguage) for objective in objectives)
+
+
 def evaluate(run: Run, phase: Phase) -> dict[str, float]:
-    """Mean loss of the phase on the validation split and, where classes are learnt, the accuracy."""
+    """Mean loss of the phase on its validation texts and, where classes or words are learnt, how many are found.
+
+    The words hidden are the same at each evaluation, whatever the seed; `perplexity` is the exponential of their loss.
+    """
     run.student.train(False)
-    classes = learns_classes(phase.objectives)
-    total, correct = 0.0, 0
+    total, correct, count, words = 0.0, 0, 0, False
     with torch.inference_mode(), run.accelerator.autocast():
-        for batch in run.validation.in_order(_texts_at_a_time(run, phase)):
-            on_device = batch.to(run.accelerator.device)
+        for batch in validation_batches(run, phase):
+            on_device, words = batch.to(run.accelerator.device), batch.targets is not None
             with enough_memory(run, phase, batch):
                 losses, seen = losses_of(run, phase.objectives, on_device)
-            total += sum(float(loss) for loss in losses.values()) * len(batch.labels)
-            if classes and seen.logits is not None:
-                correct += int((seen.logits.argmax(-1) == on_device.labels).sum())
+            total += sum(float(loss) for loss in losses.values()) * batch.counted
+            count += batch.counted
+            if seen.logits is not None:
+                wanted = on_device.labels if on_device.targets is None else on_device.targets[on_device.targets >= 0]
+                correct += int((seen.logits.argmax(-1) == wanted).sum())
     run.student.train()
-    result = {"validation_loss": total / len(run.validation)}
-    return result | ({"validation_accuracy": correct / len(run.validation)} if classes else {})
+    loss, found = total / max(count, 1), correct / max(count, 1)
+    if words:
+        return {"validation_loss": loss, "masked_accuracy": found, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
+    return {"validation_loss": loss} | ({"validation_accuracy": found} if learns_classes(phase.objectives) else {})
 
 
-def _texts_at_a_time(run: Run, phase: Phase) -> int:
+def validation_batches(run: Run, phase: Phase) -> Iterator[Batch]:
+    """What `phase` is evaluated on, its words hidden if it learns them."""
+    texts = run.validation_of(phase)
+    for batch in texts.in_order(_texts_at_a_time(run, phase, texts)):
+        (hidden,) = run.hide_words(phase, [batch], None)
+        yield hidden
+
+
+def word_floor(run: Run, phase: Phase) -> dict[str, float]:
+    """What knowing no context can reach on the words that `phase` is evaluated on, and how many they are.
+
+    The best that one guess for all of them can, and the perplexity of their own frequencies: no unigram model has less.
+    """
+    found = [batch.targets for batch in validation_batches(run, phase)]
+    counts = torch.cat([targets[targets >= 0] for targets in found if targets is not None]).bincount().double()
+    shares = counts[counts > 0] / counts.sum().clamp(min=1)
+    return {
+        "texts": len(run.validation_of(phase)), "masked_tokens": int(counts.sum()),
+        "unigram_accuracy": round(float(shares.max()) if len(shares) else 0.0, 5),
+        "unigram_perplexity": round(math.exp(-float((shares * shares.log()).sum())), 5),
+    }  # fmt: skip
+
+
+def _texts_at_a_time(run: Run, phase: Phase, texts: Texts) -> int:
     parts: int = (phase.accumulate or 1) * run.accelerator.num_processes
     if phase.batch_tokens is None:
         return min(EVALUATION_BATCH, math.ceil(phase.batch_size / parts))
-    return max(1, min(EVALUATION_BATCH, phase.batch_tokens // parts // max(run.validation.lengths)))
+    return max(1, min(EVALUATION_BATCH, phase.batch_tokens // parts // max(texts.lengths)))
 
 
 def variance_share(embeddings: Float[Tensor, "texts width"]) -> float:
@@ -68,7 +106,8 @@ def check_spread(run: Run, objectives: Sequence[Objective], healthy: float | Non
     last layer's queries, keys and values is trained then. Of a single text there is nothing to see but whether its
     embedding is finite.
     """
-    reaches_top = any(isinstance(o, Hidden | Logits | Labels | Embedding | Ranking) for o in objectives)
+    top = Hidden | Logits | Labels | Embedding | Ranking | MaskedLanguage
+    reaches_top = any(isinstance(objective, top) for objective in objectives)
     layer = run.models.student_depth - (not reaches_top)
     batch = run.validation.batch(range(min(ALARM_TEXTS, len(run.validation)))).to(run.accelerator.device)
     run.student.train(False)

@@ -27,7 +27,7 @@ from distill.checkpoint import (
     write_tensors,
 )
 from distill.config import Phase
-from distill.evaluation import CALMER, check_spread, evaluate, learns_classes
+from distill.evaluation import CALMER, check_spread, evaluate, reads_head
 from distill.journal import Journal, Speed
 from distill.schedule import freeze_all_but, make_optimizer, rate_at, set_dropout
 from distill.state import Run
@@ -138,7 +138,8 @@ class _Leg:
             if self._has_waited():  # asked before each step: a run that goes on from the last one must not take more
                 return
             parts, after = next(steps)
-            yield parts, rate_at(step, self.steps, self.phase), (after,)
+            hidden = run.hide_words(self.phase, parts, self.position.total_steps)
+            yield hidden, rate_at(step, self.steps, self.phase), (after,)
 
     def _moved(self, feed: tuple[FeedPosition, ...]) -> None:
         if self.average is not None:
@@ -195,7 +196,7 @@ class _Leg:
         return self.average.in_place(self.run.student) if self.average and self.average.values else nullcontext()
 
     def _keeps_best(self) -> bool:
-        watched = learns_classes(self.phase.objectives) or self.phase.patience is not None
+        watched = reads_head(self.phase.objectives) or self.phase.patience is not None
         return self.run.config.keep_best and watched
 
     def _has_waited(self) -> bool:

@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from artifact.errors import ModelError
 from distill.config import Phase
-from distill.evaluation import learns_classes
+from distill.evaluation import learns_classes, reads_head
 from distill.schedule import parts_of
 
 
@@ -39,8 +39,8 @@ def _parts(phase: Phase, student: PreTrainedModel) -> list[Phase]:
 
 
 def _top_down(phase: Phase, student: PreTrainedModel) -> list[tuple[str, ...]]:
-    """Head and pooler are left out where nothing reads the logits: they would learn nothing."""
+    """Head and pooler are left out where nothing reads them: they would learn nothing."""
     parts = [name for name, parameters in parts_of(student).items() if parameters]
-    if not learns_classes(phase.objectives):
-        parts = [name for name in parts if name not in ("head", "pooler")]
+    unread = {"head": not reads_head(phase.objectives), "pooler": not learns_classes(phase.objectives)}
+    parts = [name for name in parts if not unread.get(name)]
     return [(name,) for name in reversed(parts)]

@@ -12,7 +12,7 @@ from artifact.disk import enough_disk
 from artifact.errors import TrainingError
 from artifact.stage import Stage
 from distill.config import CorpusConfig, ModelConfig, TextFiles
-from distill.config_starts import Checkpoint
+from distill.config_starts import Checkpoint, Scratch
 from distill.sources import locate
 
 VERSION = 1
@@ -35,8 +35,12 @@ def distill_stage(
     out: Path,
     models: Mapping[str, Path],
     corpora: Mapping[str, CorpusConfig] | None = None,
+    vocabularies: Mapping[str, Path] | None = None,
 ) -> tuple[Stage, Callable[[Path], Mapping[str, Any]]]:
-    """The stage that makes model `name`, and its work; `models` says where the recipe's other models lie."""
+    """The stage that makes model `name`, and its work.
+
+    `models` and `vocabularies` say where the recipe's others lie.
+    """
     inputs, digests, source = {"data": data}, {}, None
     if config.teacher is not None:
         inputs["teacher"] = models[config.teacher]
@@ -46,10 +50,13 @@ def distill_stage(
     elif isinstance(config.start, Checkpoint):
         source = locate(config.start.source)
         digests["start"] = hash_directory(source)
+    elif isinstance(config.start, Scratch):
+        source = (vocabularies or {})[config.start.vocabulary]
+        inputs["vocabulary"] = source
     start = source or models[config.teacher or ""]
     used = {phase.corpus: (corpora or {})[phase.corpus] for phase in config.phases if phase.corpus is not None}
-    digests |= _corpus_digests(used)
-    request = DistillRequest(name=name, model=config, corpora={k: _without_paths(v) for k, v in used.items()} or None)
+    digests |= corpus_digests(used)
+    request = DistillRequest(name=name, model=config, corpora={k: without_paths(v) for k, v in used.items()} or None)
     stage = Stage(
         name="distill", version=VERSION, kind="model", out=out, config=request, inputs=inputs, digests=digests,
         resumable=True,
@@ -94,7 +101,8 @@ def run_distill(
     return facts | {"device": str(run.accelerator.device), "seconds": round(time.monotonic() - begun, 1)}
 
 
-def _corpus_digests(corpora: Mapping[str, CorpusConfig]) -> dict[str, str]:
+def corpus_digests(corpora: Mapping[str, CorpusConfig]) -> dict[str, str]:
+    """Of each local file that the corpora are read from, by name: what makes them the same text."""
     if not corpora:
         return {}
     from distill.corpus import corpus_files
@@ -105,7 +113,7 @@ def _corpus_digests(corpora: Mapping[str, CorpusConfig]) -> dict[str, str]:
     return found
 
 
-def _without_paths(corpus: CorpusConfig) -> CorpusConfig:
+def without_paths(corpus: CorpusConfig) -> CorpusConfig:
     """The same text in another folder is the same request: content counts, by digest."""
     if not isinstance(corpus.source, TextFiles):
         return corpus

@@ -1,7 +1,7 @@
 """Everything a training run works with."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -14,6 +14,8 @@ from distill.batch import Batch
 from distill.batching import FeedPosition, Plan
 from distill.cache import TeacherCache
 from distill.config import ModelConfig, Noise, Phase
+from distill.config_objectives import MaskedLanguage
+from distill.masking import Masker
 from distill.objectives.layers import Models
 from distill.spelling import Spelling
 from distill.text import Texts
@@ -53,6 +55,10 @@ class Run:
     accelerator: Accelerator
     cache: TeacherCache | None = None
     """What the teacher shows of the training split, for the phases that ask for it."""
+    masker: Masker | None = None
+    """Of the phases that learn masked words."""
+    held_out: Mapping[str, Texts] = field(default_factory=dict)
+    """Texts of a corpus that phases of masked words do not read, but are evaluated on."""
 
     @property
     def checkpoint(self) -> Path:
@@ -75,6 +81,21 @@ class Run:
             accumulate=phase.accumulate or 1, seed=self.config.seed, rank=self.accelerator.process_index,
             world=self.accelerator.num_processes, first_position=self.first_position,
         )  # fmt: skip
+
+    def hide_words(self, phase: Phase, parts: Sequence[Batch], step: int | None) -> list[Batch]:
+        """`parts` with words hidden, where `phase` learns to find them.
+
+        Which ones depends on the seed, the `step` of the whole run, and each text; without a step, on the text alone.
+        """
+        (objective, *_) = phase.objectives
+        if not isinstance(objective, MaskedLanguage) or self.masker is None:
+            return list(parts)
+        seed, number = (0, -1) if step is None else (self.config.seed, step)
+        return [self.masker.hide(part, objective, seed, number) for part in parts]
+
+    def validation_of(self, phase: Phase) -> Texts:
+        """The texts that `phase` is evaluated on: the validation split, unless its corpus holds some out."""
+        return self.held_out.get(phase.corpus or "", self.validation)
 
     def learners(self) -> nn.ModuleDict:
         """What learns: the student, and the maps that only training needs."""

@@ -1,7 +1,7 @@
 """One optimizer step: teacher and student read the same texts, losses are summed, gradients too.
 
-Every objective is a mean over texts. A part of a step counts by its share of the step's texts, whichever process
-computes it, so that neither `accumulate` nor the number of processes changes the result.
+Every objective is a mean over texts, or over hidden words. A part of a step counts by its share of the step's,
+whichever process computes it, so that neither `accumulate` nor the number of processes changes the result.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from distill.config_objectives import Objective
 from distill.memory import enough_memory
 from distill.objectives import loss_of, read_whole, wanted_of
 from distill.state import Run
+from distill.word_head import score_pieces
 
 GRADIENT_NORM = 1.0
 
@@ -67,10 +68,10 @@ class Average:
 
 def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.optim.Optimizer, rate: float) -> Outcome:
     """Forward, backward, clip, update; the parts' noise is drawn here."""
-    texts = _total(run, sum(len(batch.labels) for batch in parts))
+    counted = _total(run, sum(batch.counted for batch in parts))
     totals: dict[str, Tensor] = {o.kind: torch.zeros((), device=run.accelerator.device) for o in phase.objectives}
     for part in parts:
-        share = len(part.labels) / texts
+        share = part.counted / max(counted, 1)  # a step of a few short texts may hide no word
         with enough_memory(run, phase, part):
             batch = _ready(run, phase, part)
             with run.accelerator.autocast():
@@ -101,10 +102,14 @@ def losses_of(
     else:
         inputs = student_inputs(run, batch)
     seen = _unpacked(observe(run.student, inputs, ours), batch)
-    taught = _taught(run, batch, theirs, cached=cached)
+    taught, labels = _taught(run, batch, theirs, cached=cached), batch.labels
+    if batch.targets is not None:
+        hidden = batch.targets >= 0
+        labels = batch.targets[hidden]
+        seen.logits = score_pieces(run.student, seen.hidden[run.models.student_depth][hidden])
     losses: dict[str, Tensor] = {
         o.kind: o.weight * loss_of(
-            o, taught, seen, mask=batch.mask, labels=batch.labels, models=run.models, projections=run.projections
+            o, taught, seen, mask=batch.mask, labels=labels, models=run.models, projections=run.projections
         )
         for o in objectives
     }  # fmt: skip
@@ -142,10 +147,10 @@ def _ready(run: Run, phase: Phase, part: Batch) -> Batch:
     return part.to(run.accelerator.device)
 
 
-def _total(run: Run, texts: int) -> int:
+def _total(run: Run, count: int) -> int:
     if run.accelerator.num_processes == 1:
-        return texts
-    return int(run.accelerator.reduce(torch.tensor(texts, device=run.accelerator.device), "sum"))
+        return count
+    return int(run.accelerator.reduce(torch.tensor(count, device=run.accelerator.device), "sum"))
 
 
 def _update(run: Run, optimizer: torch.optim.Optimizer, rate: float) -> Tensor:

@@ -20,6 +20,7 @@ from distill.batching import FeedPosition, Plan, planned, seeded
 from distill.code_switch import code_switch, read_lexicon
 from distill.config import CorpusConfig, Noise
 from distill.corpus import Record, corpus_files, cut, read_records
+from distill.held_out import is_held_out
 from distill.text import Encoded, encode, with_noise
 
 WINDOW_TEXTS = 20_000
@@ -40,10 +41,17 @@ class Stream:
     """A corpus in tokens, long texts cut into pieces of `max_tokens`; raises `DataError` for files that are not there.
 
     Each process reads its own share of the records and makes its own batches of them, of its share of the plan's size.
+    With `holds_out` it passes over the records that `distill/held_out.py` keeps for evaluation.
     """
 
     def __init__(
-        self, tokenizer: Tokenizer, config: CorpusConfig, max_tokens: int, window_texts: int = WINDOW_TEXTS
+        self,
+        tokenizer: Tokenizer,
+        config: CorpusConfig,
+        max_tokens: int,
+        window_texts: int = WINDOW_TEXTS,
+        *,
+        holds_out: bool = False,
     ) -> None:
         corpus_files(config)
         self._tokenizer = tokenizer
@@ -51,6 +59,7 @@ class Stream:
         self._config = config
         self._max_tokens = max_tokens
         self._window_texts = window_texts
+        self._holds_out = holds_out
         switch = config.code_switch
         self._lexicon = read_lexicon(switch.lexicon) if switch is not None else {}
 
@@ -108,7 +117,9 @@ class Stream:
         count, pieces, texts = 0, 0, list[str]()
         for record in records:
             count += 1
-            units = cut(record.text, self._config.unit)
+            # A record that is held out counts among those read, so that a resume finds its place.
+            held_out = self._holds_out and is_held_out(record.text)
+            units = [] if held_out else cut(record.text, self._config.unit)
             texts += self._switched(units, record, seed, epoch)
             pieces += sum(1 + len(text) // (self._max_tokens * CHARACTERS_PER_TOKEN) for text in units)
             if pieces >= self._window_texts:

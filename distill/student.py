@@ -11,10 +11,10 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import ModelError
-from distill.architectures import architecture_of, embeddings_of, layers_of
+from distill.architectures import ARCHITECTURES, architecture_of, embeddings_of, layers_of
 from distill.compress import compress_embeddings
 from distill.config import ModelConfig
-from distill.config_starts import Checkpoint, Layers, Random, Slice
+from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice
 from distill.shape import Shape, with_shape
 from distill.slicing import narrow
 
@@ -58,7 +58,7 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Token
 def build_start(config: ModelConfig, source: Path, labels: Sequence[str]) -> PreTrainedModel:
     """The untrained model: `source` itself, some of its layers, a narrower cut of them, or random weights of a shape.
 
-    `source` is the checkpoint's directory, or the teacher's where the start is made from the teacher.
+    `source` is the checkpoint's directory, the teacher's where the start is made from the teacher, or a vocabulary's.
     Raises `ModelError` when the teacher has not what the start asks for, with the numbers.
     """
     match config.start:
@@ -75,6 +75,8 @@ def build_start(config: ModelConfig, source: Path, labels: Sequence[str]) -> Pre
             if embeddings is not None:
                 compress_embeddings(teacher, student, centred=embeddings == "pca")
             return student
+        case Scratch() as start:
+            return _from_scratch(start, load_tokenizer(source), labels)
 
 
 def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
@@ -125,7 +127,10 @@ def count_parameters(model: PreTrainedModel) -> dict[str, int]:
     }
 
 
-def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path, *, name: str, max_tokens: int) -> None:
+def save_model(
+    model: PreTrainedModel, tokenizer: Tokenizer, directory: Path, *, name: str, max_tokens: int,
+    task: str = "classification",
+) -> None:  # fmt: skip
     """Write the Hugging Face layout: config, safetensors, tokenizer, and our `understudy.json`."""
     model.config._name_or_path = ""  # noqa: SLF001 - no path of this machine in an artefact
     model.save_pretrained(directory, safe_serialization=True)
@@ -134,11 +139,24 @@ def save_model(model: PreTrainedModel, tokenizer: Tokenizer, directory: Path, *,
     tokenizer.model_max_length = max_tokens
     tokenizer.init_kwargs.pop("name_or_path", None)
     tokenizer.save_pretrained(directory)
-    about = {"schema_version": 1, "name": name, "task": "classification", "max_tokens": max_tokens}
+    about = {"schema_version": 1, "name": name, "task": task, "max_tokens": max_tokens}
     (directory / "understudy.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _shape_of(start: Random | Slice, layers: int) -> Shape:
+def _from_scratch(start: Scratch, tokenizer: Tokenizer, labels: Sequence[str]) -> PreTrainedModel:
+    ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
+    known = {name: index for name, index in ids.items() if index is not None}
+    config = AutoConfig.for_model(start.architecture, vocab_size=len(tokenizer), **known)
+    first = ARCHITECTURES[start.architecture].first_position
+    config.max_position_embeddings = start.positions + (first(config) if first is not None else 0)
+    _set_labels(config, labels)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]  # upstream
+        with_shape(config, _shape_of(start, start.layers))
+    )
+    return model
+
+
+def _shape_of(start: Random | Slice | Scratch, layers: int) -> Shape:
     intermediate_size = start.intermediate_size or 4 * start.hidden_size  # of the student's width, not the teacher's
     return Shape(layers, start.hidden_size, start.heads, intermediate_size)
 

@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 from artifact.config import Config, load_config
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
+from distill.config_starts import Scratch
+from distill.config_vocabularies import TrainedVocabulary
 from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
 from pipeline.gate_config import Gate
@@ -71,6 +73,8 @@ class Recipe(Config):
     data: DataConfig
     corpora: dict[str, CorpusConfig] = {}
     """Unlabelled text by name, for phases that name it under `corpus`."""
+    vocabularies: dict[str, TrainedVocabulary] = {}
+    """Vocabularies to train, by name, for models that start from scratch."""
     models: dict[str, ModelConfig] = Field(min_length=1)
     """By name, in the order of training; `teacher` and `student` by custom."""
     export: ExportConfig = ExportConfig()
@@ -90,6 +94,18 @@ class Recipe(Config):
     """What the student may cost, for `understudy plan`."""
 
     @model_validator(mode="after")
+    def _check_vocabularies(self) -> "Recipe":
+        if not self.classifiers():
+            raise ValueError("no model learns classes: one at least must be more than a masked language model")
+        for name, vocabulary in self.vocabularies.items():
+            if strange := set(vocabulary.corpora) - self.corpora.keys():
+                raise ValueError(f"vocabularies.{name} reads {', '.join(sorted(strange))}, which corpora does not name")
+        for name, model in self.models.items():
+            if isinstance(model.start, Scratch) and model.start.vocabulary not in self.vocabularies:
+                raise ValueError(f"models.{name} starts with {model.start.vocabulary!r}, not one of the vocabularies")
+        return self
+
+    @model_validator(mode="after")
     def _check_names(self) -> "Recipe":
         faults = [*self._model_faults(), *cascade_faults(self.cascade, self.exported_rows()), *self._row_faults()]
         if faults:
@@ -98,14 +114,14 @@ class Recipe(Config):
 
     def row_names(self) -> list[str]:
         """Rows of the report: the first model in PyTorch, `model/precision`, `cascade`, `baseline`, the floors."""
-        first = next(iter(self.models))
+        first = next(iter(self.classifiers()))
         forms = [pytorch_row(first, form) for form in self.rows.pytorch]
         more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
         return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.rows.floors]))
 
     def exported_rows(self) -> list[str]:
         """`model/precision` of every bundle."""
-        return [f"{model}/{precision}" for model in self.models for precision in self.export.precisions]
+        return [f"{model}/{precision}" for model in self.classifiers() for precision in self.export.precisions]
 
     def _model_faults(self) -> Iterator[str]:
         earlier: set[str] = set()
@@ -130,6 +146,10 @@ class Recipe(Config):
             spared = where != "candidate" and row == BASELINE  # its gates apply where there is one
             if row is not None and row not in rows and not spared:
                 yield f"{where} is {row!r}, expected one of {', '.join(rows)}"
+
+    def classifiers(self) -> dict[str, ModelConfig]:
+        """The models that are exported and measured: not those that end as masked language models."""
+        return {name: model for name, model in self.models.items() if not model.predicts_words}
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -55,7 +55,7 @@ def plan_lines(steps: Sequence[Step]) -> list[str]:
         state = "after the steps above" if waits else _state_of(step)
         if state != State.FRESH.value:
             stale.add(step.out)
-        lines.append(f"{step.command:9} {step.out}  {state}")
+        lines.append(f"{step.command:10} {step.out}  {state}")
     return lines
 
 
@@ -69,4 +69,4 @@ def _state_of(step: Step) -> str:
 
 
 def _title(step: Step) -> str:
-    return f"{step.command:9}{step.out}"
+    return f"{step.command:11}{step.out}"

@@ -1,6 +1,6 @@
 """A recipe as a list of steps: which directories each reads, and which one it seals.
 
-    out/demo/   data/  models/NAME/  bundles/NAME/  floors/NAME/  calibration/  baseline/
+    out/demo/   data/  vocabularies/NAME/  models/NAME/  bundles/NAME/  floors/NAME/  calibration/  baseline/
                 evaluation/  benchmark/  report/  package/
 
 A step is made only when its turn comes, since its request holds the digests of what the steps before it sealed.
@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from artifact.stage import Stage
+from distill.config_starts import Scratch
 from pipeline.recipe import Recipe
 from pipeline.rows import measured_inputs, row_inputs
 from pipeline.rows_config import Floor
 
-Command = Literal["data", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
+Command = Literal["data", "vocabulary", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
 Work = Callable[[Path], Mapping[str, Any]]
 
 
@@ -37,8 +38,9 @@ def steps_of(recipe: Recipe, root: Path) -> list[Step]:
     """All steps of `recipe` below `root`, in an order in which each finds its inputs."""
     return [
         _data_step(recipe, root),
+        *(_vocabulary_step(recipe, root, name) for name in recipe.vocabularies),
         *(_distill_step(recipe, root, name) for name in recipe.models),
-        *(_export_step(recipe, root, name) for name in recipe.models),
+        *(_export_step(recipe, root, name) for name in recipe.classifiers()),
         *_row_steps(recipe, root),
         _evaluate_step(recipe, root),
         _bench_step(recipe, root),
@@ -53,8 +55,13 @@ def model_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
 
 
 def bundle_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
-    """Directory of each model's bundle."""
-    return {name: root / "bundles" / name for name in recipe.models}
+    """Directory of the bundle of each model that has one."""
+    return {name: root / "bundles" / name for name in recipe.classifiers()}
+
+
+def vocabulary_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
+    """Directory of each vocabulary that the recipe trains."""
+    return {name: root / "vocabularies" / name for name in recipe.vocabularies}
 
 
 def _data_step(recipe: Recipe, root: Path) -> Step:
@@ -66,15 +73,30 @@ def _data_step(recipe: Recipe, root: Path) -> Step:
     return Step("data", root / "data", (), make)
 
 
+def _vocabulary_step(recipe: Recipe, root: Path, name: str) -> Step:
+    config, out, data = recipe.vocabularies[name], vocabulary_paths(recipe, root)[name], root / "data"
+
+    def make() -> tuple[Stage, Work]:
+        from distill.vocabulary_run import vocabulary_stage
+
+        return vocabulary_stage(name, config, data=data, out=out, corpora=recipe.corpora)
+
+    return Step("vocabulary", out, () if config.corpora else (data,), make)
+
+
 def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
-    models, config = model_paths(recipe, root), recipe.models[name]
+    models, config, vocabularies = model_paths(recipe, root), recipe.models[name], vocabulary_paths(recipe, root)
 
     def make() -> tuple[Stage, Work]:
         from distill.run import distill_stage
 
-        return distill_stage(name, config, data=root / "data", out=models[name], models=models, corpora=recipe.corpora)
+        return distill_stage(
+            name, config, data=root / "data", out=models[name], models=models, corpora=recipe.corpora,
+            vocabularies=vocabularies,
+        )  # fmt: skip
 
-    needed = (root / "data", *(models[other] for other in config.refers_to()))
+    read = [vocabularies[config.start.vocabulary]] if isinstance(config.start, Scratch) else []
+    needed = (root / "data", *read, *(models[other] for other in config.refers_to()))
     return Step("distill", models[name], needed, make)
 
 

@@ -182,6 +182,11 @@ FEATURES = {
     "gradual unfreezing": [LONG | {"unfreeze_gradually": "top-down", "epochs": 1, "average_decay": 0.9}],
     "a token budget in parts": [LONG | {"batch_tokens": 70, "accumulate": 3, "schedule": "cosine"}],
     "bf16": [LONG],
+    "masked words": [
+        LONG | {"objectives": [{"kind": "mlm"}], "noise": None, "average_decay": 0.9},
+        LONG | {"name": "packed", "objectives": [{"kind": "mlm", "whole_words": True}], "noise": None, "corpus": "text",
+                "epochs": None, "steps": 5, "batch_tokens": 48, "packing": True},
+    ],
 }  # fmt: skip
 
 

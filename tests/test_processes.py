@@ -53,10 +53,15 @@ def write_recipe(root: Path) -> Path:
             "start": NARROW, "teacher": "teacher",
             "phases": [PHASE | {"name": "all", "objectives": EVERYTHING, "batch_tokens": 60, "accumulate": 2}],
         },
+        "words": MODEL | {
+            "start": {"kind": "checkpoint", "source": str(root / "pretrained")},
+            "phases": [PHASE | {"name": "words", "objectives": [{"kind": "mlm"}], "batch_tokens": 60, "accumulate": 2}],
+        },
         "stream": MODEL | {
             "start": LAST, "teacher": "teacher",
             "phases": [
                 unlabelled | {"name": "texts", "batch_size": 7, "dropout": 0.1, "noise": {}},
+                unlabelled | {"name": "words", "objectives": [{"kind": "mlm", "whole_words": True}], "batch_size": 7},
                 unlabelled | {"name": "packed", "batch_tokens": 64, "packing": True, "average_decay": 0.9},
                 PHASE | {"name": "labels", "objectives": [{"kind": "labels"}], "dropout": 0.1, "patience": 2},
             ],
@@ -133,7 +138,7 @@ def losses(model: Path) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["teacher", "relations", "all"])
+@pytest.mark.parametrize("name", ["teacher", "relations", "all", "words"])
 def test_two_processes_learn_what_one_does(runs, name):
     """Oracle: the run of one process, every step's losses, gradient norms and evaluations, and the weights."""
     root, _ = runs
@@ -142,7 +147,7 @@ def test_two_processes_learn_what_one_does(runs, name):
     for mine, theirs in zip(read_log(one), read_log(two), strict=True):
         assert mine.keys() == theirs.keys()
         assert mine.get("losses", {}) == pytest.approx(theirs.get("losses", {}), abs=1e-5)
-        for key in ("gradient_norm", "validation_loss", "validation_accuracy", "learning_rate"):
+        for key in ("gradient_norm", "validation_loss", "validation_accuracy", "masked_accuracy", "learning_rate"):
             assert mine.get(key, 0.0) == pytest.approx(theirs.get(key, 0.0), abs=2e-5), key
     weights = read_weights(two)
     for key, tensor in read_weights(one).items():
@@ -182,7 +187,7 @@ def test_only_the_first_process_speaks_and_seals(runs):
     manifest = read_manifest(root / "two" / "models" / "all")
     assert {"model.safetensors", "records/log.jsonl"} <= manifest.files.keys()
     again = finish(launch(root / "files" / "recipe.yaml", root / "two"))
-    assert again.count("fresh") == 5
+    assert again.count("fresh") == 6
 
 
 @dataclass

@@ -16,6 +16,7 @@ from distill.config_objectives import (
     Hidden,
     Labels,
     Logits,
+    MaskedLanguage,
     Objective,
     Pooling,
     Ranking,
@@ -27,6 +28,7 @@ from distill.objectives.hidden import hidden_loss
 from distill.objectives.labels import labels_loss
 from distill.objectives.layers import Models, layer_pairs
 from distill.objectives.logits import logits_error, logits_loss
+from distill.objectives.mlm import masked_loss
 from distill.objectives.ranking import in_batch_loss, margin_mse_loss
 from distill.objectives.relations import relations_loss
 
@@ -52,7 +54,10 @@ def loss_of(  # noqa: PLR0911 - one a kind
     models: Models,
     projections: nn.ModuleDict,
 ) -> Float[Tensor, ""]:
-    """The unweighted loss of one objective on one batch; several layers add up. No gradient reaches the teacher."""
+    """The unweighted loss of one objective on one batch; several layers add up. No gradient reaches the teacher.
+
+    Of masked words, `labels` are the tokens to be found, and the student's logits its scores of pieces there.
+    """
     teacher = teacher.detached()
     match objective:
         case Relations(pairs=pairs, relation_heads=heads):
@@ -89,6 +94,8 @@ def loss_of(  # noqa: PLR0911 - one a kind
             return logits_error(*pair) if measure == "mse" else logits_loss(*pair, temperature)
         case Labels(smoothing=smoothing):
             return labels_loss(_logits(student), labels, smoothing)
+        case MaskedLanguage():
+            return masked_loss(_logits(student), labels)
 
 
 def make_projections(objectives: Sequence[Objective], models: Models) -> nn.ModuleDict:
@@ -117,6 +124,8 @@ def _wants(objective: Objective, models: Models) -> tuple[Wanted, Wanted]:
             return Wanted(logits=True), Wanted(logits=True)
         case Labels():
             return Wanted(), Wanted(logits=True)
+        case MaskedLanguage():  # scores of pieces are made of the last states, in the hidden places only
+            return Wanted(), Wanted(hidden=(models.student_depth,))
 
 
 def _union(wants: Sequence[Wanted]) -> Wanted:

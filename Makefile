@@ -16,7 +16,7 @@ demo: $(DEMO_INSTALLED) ## teacher to gated, packaged student, in a few minutes 
 	@$(BIN)/understudy run recipes/demo.yaml $(ARGS)
 
 serve: demo ## serve the demo's student and teacher on http://127.0.0.1:3000
-	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8
+	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8 --config out/demo/calibration/service.yaml
 
 test: $(DEV_INSTALLED) ## the fast suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile

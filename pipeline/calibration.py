@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from artifact.dataset import read_split
 from artifact.digest import hash_file
 from artifact.errors import BenchError
@@ -24,8 +26,10 @@ from serve.trust.bound import fewest
 from serve.trust.calibration import calibrate, read_calibration
 from serve.trust.cascade import CascadeEngine
 
-VERSION = 1
+VERSION = 2
 FILE = "calibration.json"
+SERVICE = "service.yaml"
+"""The part of a service's file that serves the cascade: `understudy serve … --config`."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,7 +72,7 @@ def calibration_stage(cascade: CascadeConfig, root: Path) -> tuple[Stage, Work]:
 
 
 def run_calibration(cascade: CascadeConfig, root: Path, out: Path) -> Mapping[str, Any]:
-    """Write `calibration.json` to `out`; the facts are the threshold, who answers how much, and the agreement.
+    """Write `calibration.json` and `service.yaml` to `out`; facts: the threshold, who answers how much, the agreement.
 
     Where no threshold reaches the level, it is 1 and the cascade is its teacher: `answered_share` is 0 then. Raises
     `BenchError` when the validation split is too small to prove the level even without a fault.
@@ -87,6 +91,8 @@ def run_calibration(cascade: CascadeConfig, root: Path, out: Path) -> Mapping[st
         texts_digest=hash_file(root / "data" / "validation.jsonl"),
     )
     write_json(out / FILE, found.model_dump(mode="json"))
+    served = {"student": cascade.student, "teacher": cascade.teacher, "calibration": FILE}
+    (out / SERVICE).write_text(yaml.safe_dump({"cascades": {CASCADE: served}}), encoding="utf-8")
     if not found.chosen.answered_share:
         say(f"  no threshold reaches an agreement of {cascade.agreement:g}: the cascade is its teacher")
     about = {"student": cascade.student, "teacher": cascade.teacher, "texts": found.texts, "level": found.level}

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from artifact.stage import Stage
 from distill.config_starts import Scratch
 from pipeline.recipe import Recipe
-from pipeline.rows import measured_inputs, row_inputs
+from pipeline.rows import CALIBRATION, measured_inputs, row_inputs
 from pipeline.rows_config import Floor
 
 Command = Literal["data", "vocabulary", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
@@ -174,13 +174,15 @@ def _report_step(recipe: Recipe, root: Path) -> Step:
 
 def _package_step(recipe: Recipe, root: Path) -> Step:
     bundles = bundle_paths(recipe, root)
+    calibration = root / CALIBRATION if recipe.cascade is not None else None
 
     def make() -> tuple[Stage, Work]:
         from serve.package import package_stage
 
-        return package_stage(bundles, recipe.candidate, root / "package")
+        return package_stage(bundles, recipe.candidate, root / "package", service=calibration)
 
-    return Step("package", root / "package", tuple(bundles.values()), make)
+    needed = (*bundles.values(), *([calibration] if calibration else []))
+    return Step("package", root / "package", needed, make)
 
 
 def _measured(recipe: Recipe, root: Path) -> tuple[Path, ...]:

@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from artifact.config import Config, read_yaml
-from artifact.digest import hash_json
+from artifact.digest import hash_file, hash_json
 from artifact.errors import ServeError
-from artifact.manifest import read_manifest, write_json
+from artifact.manifest import MANIFEST, read_manifest, write_json
 from artifact.stage import Stage, Work
 from serve.lock import lock
-from serve.settings import PACKAGED, PACKAGED_SETTINGS, PackagedSettings, Settings, check_settings
+from serve.settings import (
+    PACKAGED,
+    PACKAGED_CONFIG,
+    PACKAGED_SERVICE,
+    PACKAGED_SETTINGS,
+    PackagedSettings,
+    Settings,
+    check_settings,
+)
 
 BENTO = "bento"
 """Folder of the Bento inside the output directory."""
@@ -31,7 +39,7 @@ REQUIREMENTS = "env/python/requirements.txt"
 LOCK = "env/python/requirements.lock.txt"
 """Installed instead of the former where it is there: by the script that BentoML puts beside it, and by our image."""
 
-VERSION = 2
+VERSION = 3
 
 
 class PackageRequest(Config):
@@ -41,33 +49,40 @@ class PackageRequest(Config):
     """Model that answers when a request names none."""
 
 
-def package_stage(bundles: Mapping[str, Path], default: str, out: Path) -> tuple[Stage, Work]:
-    """The stage that builds the Bento of `bundles`, and its work."""
+def package_stage(
+    bundles: Mapping[str, Path], default: str, out: Path, *, service: Path | None = None
+) -> tuple[Stage, Work]:
+    """The stage that builds the Bento of `bundles`, and its work; `service` is as in `package`, sealed."""
     inputs = {f"bundle:{name}": directory for name, directory in bundles.items()}
+    if service is not None:
+        inputs["service"] = service
     config = PackageRequest(default=default)
     stage = Stage(name="package", version=VERSION, kind="package", out=out, config=config, inputs=inputs)
-    return stage, lambda directory: package(bundles, default, directory)
+    return stage, lambda directory: package(bundles, default, directory, service=service)
 
 
-def package(bundles: Mapping[str, Path], default: str, out: Path) -> dict[str, Any]:
+def package(bundles: Mapping[str, Path], default: str, out: Path, *, service: Path | None = None) -> dict[str, Any]:
     """Build a Bento of `bundles`, by model name, into `out/bento`; the facts measured on it.
 
-    `default` is the model that answers when a request names none. Raises `ArtifactError` when a bundle is damaged,
-    `ServeError` when none has that model or when BentoML does not build.
+    `default` is the model that answers when a request names none. `service` is a folder with a `service.yaml`, as
+    `understudy serve --config` takes one, and the files that it names; the Bento serves by it. Raises `ArtifactError`
+    when a bundle is damaged, `ServeError` when none has that model, when a cascade does not fit the bundles, or when
+    BentoML does not build.
     """
-    check_settings(Settings(bundles=dict(bundles), default=default))
+    config = service and service / PACKAGED_CONFIG
+    check_settings(Settings(bundles=dict(bundles), default=default, config=config))
     with tempfile.TemporaryDirectory(prefix="understudy-") as temporary:
         context, home = Path(temporary, "context"), Path(temporary, "home")
-        _stage(bundles, default, context)
-        bento = _build(context, home, _version(bundles, default))
+        _stage(bundles, default, context, service)
+        bento = _build(context, home, _version(bundles, default, service))
         shutil.move(bento, out / BENTO)
     locked = lock(_read_requirements(out / BENTO))
     (out / BENTO / LOCK).write_text("".join(f"{line}\n" for line in locked), encoding="utf-8")
     return _measure(out / BENTO)
 
 
-def _stage(bundles: Mapping[str, Path], default: str, context: Path) -> None:
-    """The build context: our sources, the bentofile and copies of the bundles."""
+def _stage(bundles: Mapping[str, Path], default: str, context: Path, service: Path | None) -> None:
+    """The build context: our sources, the bentofile, copies of the bundles and of the service's files."""
     ignored = shutil.ignore_patterns("__pycache__")
     for source in SOURCES:
         shutil.copytree(ROOT / source, context / source, ignore=ignored)
@@ -75,14 +90,19 @@ def _stage(bundles: Mapping[str, Path], default: str, context: Path) -> None:
     folders = {name: name.replace("/", "-") for name in bundles}
     for name, directory in bundles.items():
         shutil.copytree(directory, context / PACKAGED / folders[name])
+    if service is not None:
+        shutil.copytree(service, context / PACKAGED / PACKAGED_SERVICE, ignore=shutil.ignore_patterns(MANIFEST))
     settings = PackagedSettings(default=default, bundles=folders)
     write_json(context / PACKAGED / PACKAGED_SETTINGS, settings.model_dump(mode="json"))
 
 
-def _version(bundles: Mapping[str, Path], default: str) -> str:
+def _version(bundles: Mapping[str, Path], default: str, service: Path | None) -> str:
     """Part of the tag: the same bundles give the same Bento, and the tag says so."""
     digests = {name: read_manifest(directory).digest for name, directory in bundles.items()}
-    return hash_json({"default": default, "bundles": digests})[:16]
+    named = {"default": default, "bundles": digests}
+    if service is not None:
+        named["service"] = {path.name: hash_file(path) for path in sorted(service.iterdir()) if path.is_file()}
+    return hash_json(named)[:16]
 
 
 def _build(context: Path, home: Path, version: str) -> Path:

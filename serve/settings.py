@@ -3,7 +3,7 @@
 UNDERSTUDY_BUNDLES   name=path pairs, separated as in PATH: `student=out/bundles/student:teacher=...`
                      (`student/int8=path` loads that precision alone)
 UNDERSTUDY_DEFAULT   model that answers when a request names none: `student/int8`
-UNDERSTUDY_CONFIG    file of limits and more: `serve.config`
+UNDERSTUDY_CONFIG    file of limits and more: `serve.config`; left out, the one that a Bento carries
 UNDERSTUDY_CACHE     folder of this service alone, for what its workers make once and share: `serve.packed`
 UNDERSTUDY_HOME      folder where the workers agree on swaps; needed where there are several and the config allows swaps
 UNDERSTUDY_HOSTS     names under which the service may be called, with commas between, beside those of the config
@@ -37,6 +37,9 @@ CHECKED = "UNDERSTUDY_CHECKED"
 PACKAGED = "bundles"
 """Folder of bundles beside `serve/`, where a Bento carries them."""
 PACKAGED_SETTINGS = "service.json"
+PACKAGED_SERVICE = ".service"
+"""Folder below it of the service's own file and what that names; no model can be called so."""
+PACKAGED_CONFIG = "service.yaml"
 
 
 class PackagedSettings(Config):
@@ -69,6 +72,9 @@ def read_settings(environment: Mapping[str, str], root: Path) -> Settings:
         raise ServeError("there is no bundle to serve", f"set {BUNDLES}=name=path, or run `python -m serve BUNDLE`")
     found = parse_config(PackagedSettings, read_yaml(packaged), where=str(packaged))
     bundles = {name: root / PACKAGED / folder for name, folder in found.bundles.items()}
+    ours = root / PACKAGED / PACKAGED_SERVICE / PACKAGED_CONFIG
+    if more["config"] is None and ours.is_file():
+        more["config"] = ours
     return Settings(bundles=bundles, default=default or found.default, **more)
 
 

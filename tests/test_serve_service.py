@@ -17,6 +17,7 @@ from serve_client import open_client, serving
 from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import open_artifact
 from serve.__main__ import main, name_bundles
+from serve.config import read_service_config
 from serve.package import package
 from serve.settings import check_settings, parse_bundles, read_count, read_settings
 
@@ -170,3 +171,22 @@ def test_package_is_a_bento_that_knows_its_bundles(bundle, tmp_path):
     json.dumps(facts)
     with pytest.raises(ServeError, match="no model 'nobody'"):
         package({"student": bundle}, "nobody", tmp_path / "other")
+
+
+def test_a_bento_carries_its_cascade(tmp_path):
+    """Oracle: the file given. What the Bento reads of itself names the cascade; a config of one's own replaces it."""
+    names = ("student", "teacher")
+    bundles = {name: make_bundle(tmp_path / name, name=name, seed=seed) for seed, name in enumerate(names)}
+    service, own = tmp_path / "service", tmp_path / "own.yaml"
+    service.mkdir()
+    pair = {"student": "student/float32", "teacher": "teacher/float32", "threshold": 0.75}
+    (service / "service.yaml").write_text(yaml.safe_dump({"cascades": {"cascade": pair}}))
+    package(bundles, "student", tmp_path / "out", service=service)
+    sources = tmp_path / "out/bento/src"
+    found = read_settings({}, sources)
+    assert (read_service_config(found.config).cascades or {})["cascade"].threshold == 0.75
+    own.write_text("{}")
+    assert read_settings({"UNDERSTUDY_CONFIG": str(own)}, sources).config == own
+    (service / "service.yaml").write_text(yaml.safe_dump({"cascades": {"cascade": pair | {"teacher": "nobody/int8"}}}))
+    with pytest.raises(ServeError, match="nobody/int8"):
+        package(bundles, "student", tmp_path / "other", service=service)

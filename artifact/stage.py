@@ -54,7 +54,7 @@ class Stage:
     """One piece of work: what is asked, of which sealed inputs, into which directory."""
 
     name: str
-    """`data`, `distill`, `export`, `evaluate`, `bench`, `report` or `package`."""
+    """`data`, `distill`, `export`, `floor`, `calibration`, `baseline`, `evaluate`, `bench`, `report` or `package`."""
     version: int
     kind: str
     """Kind of the artefact that comes out."""
@@ -68,12 +68,20 @@ class Stage:
     """Whether the work goes on from what an interrupted run left; otherwise that is cleared first."""
 
 
-def request_of(stage: Stage) -> tuple[Request, dict[str, Origin]]:
-    """What `stage` asks for and where its inputs lie; raises `ArtifactError` when an input is not sealed."""
+def digest_sealed(directory: Path) -> str:
+    """Digest of what was sealed in `directory`; raises `ArtifactError` when nothing was."""
+    return read_manifest(directory).digest
+
+
+def request_of(stage: Stage, digest_input: Callable[[Path], str] = digest_sealed) -> tuple[Request, dict[str, Origin]]:
+    """What `stage` asks for and where its inputs lie; raises `ArtifactError` when an input is not sealed.
+
+    `digest_input` names an input by something else than its content, for a request whose inputs are not made yet.
+    """
     inputs = dict(stage.digests)
     lineage = {name: Origin(digest=digest, path="") for name, digest in stage.digests.items()}
     for name, directory in stage.inputs.items():
-        inputs[name] = read_manifest(directory).digest
+        inputs[name] = digest_input(directory)
         lineage[name] = Origin(digest=inputs[name], path=_relative(directory, stage.out))
     # What is left out is not asked for: a new optional field must not make every older output another recipe's.
     config = stage.config.model_dump(mode="json", exclude_none=True)

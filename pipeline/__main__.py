@@ -4,12 +4,17 @@ Exit codes: 0 done or passed, 1 the gate failed, 2 a fault of the input, 3 the g
 """
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from artifact.errors import UnderstudyError
+from pipeline import gate_command
+from pipeline.digest_command import add_digest
+from pipeline.load_options import add_load
+from pipeline.report_command import add_report_options, report_from
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -73,8 +78,10 @@ def build_parser() -> argparse.ArgumentParser:
     ).set_defaults(action=_run, command="plan")
     for stage, text in STAGES.items():
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
+    add_digest(commands)
     _add_judging(commands)
     _add_serving(commands)
+    add_load(commands)
     return parser
 
 
@@ -93,16 +100,11 @@ def _recipe_command(
 
 def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     gate = commands.add_parser("gate", help="judge a report again: exit 0 pass, 1 fail, 3 inconclusive")
-    gate.add_argument("report", type=Path, metavar="REPORT", help="a report directory, or its report.json")
-    gate.add_argument(
-        "--baseline", type=Path, metavar="REPORT", help="report to compare with, such as the last release's"
-    )
-    gate.set_defaults(action=_gate)
-    report = commands.add_parser("report", help="several reports side by side, as Markdown")
-    report.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="report directories")
-    report.add_argument("--publish", type=Path, metavar="DIR", help="copy the one report and all manifests there")
-    report.add_argument("--readme", type=Path, metavar="FILE", help="with --publish: put the table into this file")
-    report.set_defaults(action=_report)
+    gate_command.add_options(gate)
+    gate.set_defaults(action=gate_command.gate)
+    report = commands.add_parser("report", help="several reports side by side, as Markdown or as a page")
+    add_report_options(report)
+    report.set_defaults(action=report_from)
     verify = commands.add_parser("verify", help="hashes and origins of an artefact; a bundle answers again")
     verify.add_argument("directory", type=Path, metavar="DIR")
     verify.set_defaults(action=_verify)
@@ -165,25 +167,6 @@ def _run(options: argparse.Namespace) -> int:
     )
 
 
-def _gate(options: argparse.Namespace) -> int:
-    from pipeline.gate import EXIT_CODES, gate_report
-
-    verdict, lines = gate_report(options.report, options.baseline)
-    sys.stdout.write("\n".join(lines) + "\n")
-    return EXIT_CODES[verdict]
-
-
-def _report(options: argparse.Namespace) -> int:
-    from pipeline.publish import publish
-    from pipeline.report import compare
-
-    if options.publish is not None:
-        publish(options.directories, options.publish, options.readme)
-    else:
-        sys.stdout.write(compare(options.directories))
-    return 0
-
-
 def _verify(options: argparse.Namespace) -> int:
     from pipeline.verify import verify
 
@@ -198,8 +181,6 @@ def _key(options: argparse.Namespace) -> int:
 
 
 def _swap(options: argparse.Namespace) -> int:
-    import json
-
     from serve.swap.client import ask_swap
 
     told = ask_swap(options.url, options.model, options.bundle, options.key_env)
@@ -208,19 +189,12 @@ def _swap(options: argparse.Namespace) -> int:
 
 
 def _calibrate(options: argparse.Namespace) -> int:
-    import json
-
     from serve.trust.command import calibrate_files
 
     found = calibrate_files(
-        options.student,
-        options.teacher,
-        options.texts,
-        options.out,
-        level=options.level,
-        student_precision=options.student_precision,
-        teacher_precision=options.teacher_precision,
-    )
+        options.student, options.teacher, options.texts, options.out, level=options.level,
+        student_precision=options.student_precision, teacher_precision=options.teacher_precision,
+    )  # fmt: skip
     sys.stdout.write(json.dumps(found) + "\n")
     return 0
 

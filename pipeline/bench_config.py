@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from artifact.config import Config
+from pipeline.gate_config import Gate
 
 Scenario = Literal["SingleStream", "MultiStream", "Offline", "Server"]
 """MLPerf's names: one text after the other; a query of several texts after the other; full batches; random arrivals."""
@@ -26,7 +27,8 @@ class BenchConfig(Config):
     """What is measured, and for how long."""
 
     scenarios: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Offline")
-    """In process each; over HTTP too, where `http` says so. `Server` is over HTTP only."""
+    """In process each; over HTTP too, where `http` says so. `Server` is over HTTP only. `SingleStream` has to be there,
+    since the table and its speed-ups are of single texts."""
     threads: int = Field(default=2, gt=0)
     """Intra-op threads of every contestant; never more than the cores this process may use."""
     rounds: int = Field(default=10, gt=1)
@@ -37,15 +39,43 @@ class BenchConfig(Config):
     """Single texts per contestant and round."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per batch of the throughput measurement."""
-    streams: int = Field(default=8, gt=0)
-    """Texts of one MultiStream query."""
+    streams: int = Field(default=8, gt=0, le=128)
+    """Texts of one MultiStream query; the service takes no more than 128 in one request."""
+    queries_per_round: int = Field(default=10, gt=0)
+    """MultiStream queries per contestant and round, and single texts of each of `lengths`; 10 rounds of 10 are enough
+    for a 90th percentile."""
     texts: int = Field(default=256, gt=0)
     """Test texts measured, drawn once with the seed, the same for every contestant."""
     lengths: tuple[int, ...] = ()
-    """SingleStream is also measured at these lengths in tokens, such as 16, 64, 128, 512, on texts made for it."""
+    """SingleStream is also measured at these lengths in tokens, such as 16, 64, 128, 512, on texts made for it. A row
+    that would cut such a text is not measured at its length."""
     histogram: Path | None = None
-    """JSON that maps tokens to counts: texts of these lengths are measured instead of the test split's."""
+    """JSON that maps tokens to counts, such as `{"16": 120, "64": 30}`: texts of lengths drawn from it, made with the
+    seed, are measured instead of the test split's."""
     http: bool = True
     """Also measure through the service, over loopback."""
     server: ServerConfig = ServerConfig()
     seed: int = Field(default=1, ge=0)
+
+    @field_validator("scenarios")
+    @classmethod
+    def _single_stream_is_there(cls, scenarios: tuple[Scenario, ...]) -> tuple[Scenario, ...]:
+        if "SingleStream" not in scenarios:
+            raise ValueError("the table and its speed-ups are of single texts: add SingleStream")
+        return scenarios
+
+
+class BenchRequest(BenchConfig):
+    """What is measured of which rows, and which gates may ask for more of it."""
+
+    rows: tuple[str, ...]
+    """As the report names them, such as `student/int8` or `teacher/pytorch`."""
+    candidate: str | None = None
+    """Row that the gates judge."""
+    gates: dict[str, Gate] = {}
+    """Those on speed: while one is inconclusive, the measurement goes on."""
+
+    @property
+    def looks(self) -> int:
+        """How often the gates may look at the samples: once after each `rounds` rounds, up to `max_rounds`."""
+        return max(1, self.max_rounds // self.rounds)

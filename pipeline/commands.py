@@ -42,8 +42,9 @@ def _steps(recipe: Recipe, root: Path, command: str) -> list[Step]:
     steps = steps_of(recipe, root)
     if command == "run":
         return steps
-    # Data and vocabularies are no commands of their own: training, which first reads them, makes them.
-    wanted = ("data", "vocabulary", "distill") if command == "distill" else (command,)
+    # Data, vocabularies and what rows are made of are no commands of their own: whoever first reads them makes them.
+    before = {"distill": ("data", "vocabulary"), "evaluate": ("rows",), "bench": ("rows",)}
+    wanted = (*before.get(command, ()), command)
     return [step for step in steps if step.command in wanted]
 
 

@@ -7,13 +7,12 @@ each row, the cell that is most alike is framed.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from pipeline.fidelity import Likeness, Matrix
-from pipeline.plots import INK, SERIES, STYLE, WIDTH_INCHES, to_svg
+from pipeline.plots import INK, SERIES, WIDTH_INCHES, drawing, to_svg
 
 DARKEST = 0.55
 """Opacity at its most alike: ink keeps its contrast on it, in light and in dark."""
@@ -58,7 +57,7 @@ def _draw(
 ) -> str:
     rows, columns = len(panels[0].matrix), len(panels[0].matrix[0])
     inches = NUMBERED_INCHES if columns <= MOST_NUMBERED else PLAIN_INCHES
-    with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
+    with drawing(name):
         figure = Figure(figsize=(WIDTH_INCHES, 0.5 + len(panels) * (rows * inches + 0.15)), layout="constrained")
         for axes, panel in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True):
             _fill(axes, panel)

@@ -5,24 +5,35 @@ red as the exit code 3 is, yet told apart from a failure. `<skipped>` would be g
 little must not look as if it had passed.
 """
 
+from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
 from pipeline.results import GateResult, Report
 
 
 def render_junit(report: Report) -> str:
-    """The XML document; it holds no time stamp, so the same report gives the same bytes."""
-    verdicts = [gate.verdict for gate in report.gates]
+    """The XML document of a report's own gates."""
+    return render_suite(report.recipe, report.gates)
+
+
+def render_suite(recipe: str, gates: Sequence[GateResult], notes: Sequence[str] = ()) -> str:
+    """The XML document of any gates; it holds no time stamp, so the same gates give the same bytes.
+
+    `notes` say what was not judged at all; they stand in the suite's output.
+    """
+    verdicts = [gate.verdict for gate in gates]
     suite = ET.Element(
         "testsuite",
-        name=f"understudy.{report.recipe}",
+        name=f"understudy.{recipe}",
         tests=str(len(verdicts)),
         failures=str(verdicts.count("fail")),
         errors=str(verdicts.count("inconclusive")),
         skipped="0",
     )
-    for gate in report.gates:
+    for gate in gates:
         _add_case(suite, gate)
+    if notes:
+        ET.SubElement(suite, "system-out").text = "\n".join(notes)
     ET.indent(suite)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suite, encoding="unicode") + "\n"
 

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 
 from artifact.manifest import installed_versions
+from serve.cgroup import CGROUPS, MEMBERSHIP, granted_bytes, granted_cores
 from serve.threads import available_cores
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -21,21 +22,24 @@ FLAGS = (
 """Instruction sets that decide how fast an encoder runs."""
 
 
-def fingerprint(cpuinfo: Path = CPUINFO) -> dict[str, Any]:
-    """Processor, cores, memory, kernel and versions: equal on two runs of an unchanged machine.
+def fingerprint(cpuinfo: Path = CPUINFO, cgroups: Path = CGROUPS, membership: Path = MEMBERSHIP) -> dict[str, Any]:
+    """Processor, cores, memory, limits, kernel and versions: equal on two runs of an unchanged machine.
 
     No host name, user or path. Values are plain or lists of strings; what cannot be read is left out.
     """
     processor = _first_processor(cpuinfo)
     present = {*processor.get("flags", "").split(), *processor.get("Features", "").split()}
+    memory_bytes = granted_bytes(cgroups, membership)
     found = {
         "processor": processor.get("model name"),
         "architecture": platform.machine(),
         "instruction_sets": [flag for flag in FLAGS if flag in present],
         "logical_cores": psutil.cpu_count(),
         "usable_cores": available_cores(),
+        "cgroup_cores": granted_cores(cgroups, membership),
         "governor": _governor(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "cgroup_memory_gib": memory_bytes and round(memory_bytes / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "versions": [f"{name} {version}" for name, version in installed_versions().items()],

@@ -3,25 +3,34 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pipeline.comparison import Comparison, Difference, write_gate, write_verdict
 from pipeline.fidelity import HEADERS, Likeness, find_likenesses
-from pipeline.results import GateResult, Report
-from pipeline.table import COLUMNS, SYMBOLS, find_row, format_fact, format_ratio, headline
+from pipeline.gate_words import format_compared, format_value
+from pipeline.results import GateResult, Judgement, Report, Verdict
+from pipeline.table import MISSING, SYMBOLS, find_row, format_fact, format_share, headline, shown_columns
 
 _SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_(<>|#"} | {"\n": " "})
 # Brackets stay, for intervals; without its parenthesis a bracket is no link.
 
+VERBS: dict[Verdict, str] = {"pass": "passed", "fail": "failed", "inconclusive": "is inconclusive"}
+
+_HOW_TO_READ = (
+    "Brackets hold 95 % intervals. A gate passes or fails only when the whole interval is on one side of its bound; "
+    "an inconclusive one says neither, and judging the same samples again will not change it."
+)
+
 
 def render_summary(report: Report) -> str:
     """`summary.md`: the verdict, then the table, the gates, the machine and what it was all made from."""
-    gates = [_gate_line(gate) for gate in report.gates]
     blocks = [
         f"## {SYMBOLS[report.verdict]} {report.verdict.capitalize()}: {escape(report.recipe)}",
         f"{escape(headline(report))}.",
         render_table(report),
         f"Kept, speed-up and smaller are ratios to `{report.reference}`. Brackets hold 95 % intervals.",
         "### Gates",
-        _table(("verdict", "gate", "metric", "ratio", "bound", "reference"), gates) if gates else "No gates were set.",
+        render_gates(report.gates),
         *(_details(f"{escape(x.student)} inside", _inside(x)) for x in find_likenesses(report)),
+        *([_details("Not measured", _pairs(report.benchmark.absent))] if report.benchmark.absent else []),
         _details("Machine", _pairs(report.machine)),
         _details("Made from", _pairs({name: digest[:16] for name, digest in report.lineage.items()})),
     ]
@@ -30,27 +39,67 @@ def render_summary(report: Report) -> str:
 
 def render_table(report: Report) -> str:
     """The rows, the candidate in bold."""
-    lines = []
+    lines, columns = [], shown_columns(report.rows)
     for row in report.rows:
         name = f"**{escape(row.row)}**" if row.row == report.candidate else escape(row.row)
-        lines.append((name, *(str(column.cell(row)) for column in COLUMNS)))
-    return _table(("row", *(column.header for column in COLUMNS)), lines, numbers=True)
+        lines.append((name, *(str(column.cell(row)) for column in columns)))
+    return _table(("row", *(column.header for column in columns)), lines, numbers=True)
 
 
-def render_comparison(reports: Mapping[str, Report]) -> str:
-    """The candidate and the verdict of each report, by the name it is listed under.
+def render_gates(gates: Sequence[GateResult]) -> str:
+    """The gates of a report: what was held against which bound."""
+    if not gates:
+        return "No gates were set."
+    header = ("verdict", "gate", "metric", "compared", "bound", "reference")
+    return _table(header, [_gate_line(gate) for gate in gates])
 
-    Ratios are to each report's own reference. Milliseconds of two machines stand beside each other only to be read.
-    """
+
+def render_judgement(judgement: Judgement) -> str:
+    """A comment for a pull request: the verdict, what failed, what would decide the rest, then the table."""
+    against = f", also against {escape(judgement.baseline)} of the baseline" if judgement.baseline else ""
+    blocks = [
+        f"## {SYMBOLS[judgement.verdict]} {judgement.verdict.capitalize()}: {escape(judgement.recipe)}",
+        f"{escape(judgement.candidate)}{against}.",
+        _reasons(gate for gate in judgement.gates if gate.verdict == "fail"),
+        _reasons(gate for gate in judgement.gates if gate.verdict == "inconclusive"),
+        _judgement_table(judgement.gates),
+        "\n".join(f"- {escape(note)}" for note in judgement.notes),
+        _HOW_TO_READ,
+    ]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def render_comparison(comparison: Comparison) -> str:
+    """The candidate and the verdict of each report, gates that turned, and from what the runs were made differently."""
+    candidates = [find_row(run.report, run.report.candidate) for run in comparison.runs]
+    columns, letters = shown_columns(candidates), [run.letter for run in comparison.runs]
     rows = []
-    for name, report in reports.items():
-        row = find_row(report, report.candidate)
-        verdict = f"{SYMBOLS[report.verdict]} {report.verdict}"
-        rows.append((escape(name), verdict, escape(row.row), *(str(column.cell(row)) for column in COLUMNS)))
-    table = _table(("report", "verdict", "candidate", *(column.header for column in COLUMNS)), rows)
-    several = len({str(sorted(report.machine.items())) for report in reports.values()}) > 1
-    note = "\n\nMeasured on different machines: compare the ratios, not the milliseconds." if several else ""
-    return table + note + "\n"
+    for run, row in zip(comparison.runs, candidates, strict=True):
+        cells = (str(column.cell(row)) for column in columns)
+        rows.append((f"{run.letter}: {escape(run.name)}", write_verdict(run.report.verdict), escape(row.row), *cells))
+    turned = [(escape(line.name), *map(write_gate, line.results)) for line in comparison.gates if line.turned]
+    paired = [
+        f"- {pair.letter} has {format_share(pair.ratio)} of A's accuracy on the same examples: only it is right on "
+        f"{pair.only_this_right}, only A on {pair.only_first_right} (McNemar's p = {pair.p_value:.2g})."
+        for pair in comparison.paired
+    ]
+    blocks = [
+        _table(("report", "verdict", "candidate", *(column.header for column in columns)), rows),
+        "\n".join(f"- {note}" for note in comparison.notes),
+        "\n".join(paired),
+        f"### Gates that turned\n\n{_table(('gate', *letters), turned)}" if turned else "",
+        _differing("Made from different things", comparison.lineage, letters),
+        _differing("Machines", comparison.machine, letters),
+    ]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _differing(title: str, differences: Sequence[Difference], letters: Sequence[str]) -> str:
+    """A folded table; nothing where all is the same."""
+    if not differences:
+        return ""
+    rows = [(escape(each.name), *map(escape, each.values)) for each in differences]
+    return _details(title, _table(("what", *letters), rows))
 
 
 def escape(text: str) -> str:
@@ -69,8 +118,32 @@ def _inside(likeness: Likeness) -> str:
 
 
 def _gate_line(gate: GateResult) -> tuple[str, ...]:
-    verdict = f"{SYMBOLS[gate.verdict]} {gate.verdict}"
-    return verdict, escape(gate.name), gate.metric, format_ratio(gate.ratio), gate.bound, escape(gate.reference)
+    reference = escape(gate.reference) or MISSING
+    return _verdict(gate), escape(gate.name), gate.metric, format_compared(gate), gate.bound, reference
+
+
+def _judgement_table(gates: Sequence[GateResult]) -> str:
+    if not gates:
+        return "No gates were set."
+    lines = [
+        (_verdict(gate), escape(gate.name), gate.subject, format_value(gate), _comparison(gate), escape(gate.bound))
+        for gate in gates
+    ]
+    return _table(("verdict", "gate", "of", "this build", "compared", "wanted"), lines)
+
+
+def _comparison(gate: GateResult) -> str:
+    if gate.kind == "value":
+        return MISSING
+    return f"{format_compared(gate)} {'times' if gate.kind == 'ratio' else 'to'} {escape(gate.reference)}"
+
+
+def _reasons(gates: Iterable[GateResult]) -> str:
+    return "\n".join(f"- **{escape(gate.name)}** {VERBS[gate.verdict]}: {escape(gate.reason)}" for gate in gates)
+
+
+def _verdict(gate: GateResult) -> str:
+    return f"{SYMBOLS[gate.verdict]} {gate.verdict}"
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = False) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.results import Evaluation, Interval, QualityRow
-from pipeline.statistics import accuracy_ratio, wilson
+from pipeline.statistics import accuracy_ratio, mcnemar, wilson
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Change:
 def score_rows(
     predictions: Mapping[str, Sequence[int]], reference: str, truths: Sequence[int], *, seed: int
 ) -> dict[str, QualityRow]:
-    """Every row's accuracy, ratio to and agreement with the `reference` row, with their intervals."""
+    """Every row's accuracy, its ratio to and agreement with the `reference` row, with intervals, and McNemar's p."""
     return {name: _score(predictions, name, reference, truths, seed=seed) for name in predictions}
 
 
@@ -79,11 +79,13 @@ def _score(
     predictions: Mapping[str, Sequence[int]], name: str, reference: str, truths: Sequence[int], *, seed: int
 ) -> QualityRow:
     answers = predictions[name]
+    right, reference_right = (_is_right(predictions[row], truths) for row in (name, reference))
     agreeing = int(_is_right(answers, predictions[reference]).sum())
     return QualityRow(
-        accuracy=wilson(int(_is_right(answers, truths).sum()), len(truths)),
+        accuracy=wilson(int(right.sum()), len(truths)),
         ratio=_ratio(predictions, name, reference, truths, seed=seed),
         agreement=wilson(agreeing, len(truths)),
+        mcnemar_p=mcnemar(int((right & ~reference_right).sum()), int((~right & reference_right).sum())),
         predictions=tuple(answers),
     )
 

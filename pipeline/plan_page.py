@@ -1,11 +1,9 @@
 """The plan for people: one self-contained HTML page, and the same in Markdown."""
 
-from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from pipeline.markdown import escape
+from pipeline.pages import render_template
 from pipeline.plan_plot import plot_plan
 from pipeline.plan_records import Plan
 from pipeline.plan_table import COLUMNS, conclusion, describe_budget, describe_setting
@@ -16,11 +14,8 @@ MEANINGS = {"pass": "fits", "inconclusive": "spans a limit", "fail": "does not f
 
 def render_page(plan: Plan) -> str:
     """`plan.html`: the answer, what to paste, the drawing, every row, the machine."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    return environment.get_template("plan.html.j2").render(
+    return render_template(
+        "plan.html.j2",
         plan=plan,
         conclusion=conclusion(plan),
         budget=describe_budget(plan),

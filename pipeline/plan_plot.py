@@ -2,13 +2,12 @@
 
 import math
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from pipeline.plan_records import Plan, PlanRow
-from pipeline.plots import GRID, INK, MARKERS, MUTED, PAPER, SERIES, STYLE, to_svg
+from pipeline.plots import GRID, INK, MARKERS, MUTED, PAPER, SERIES, drawing, to_svg
 
 WIDTH_INCHES, HEIGHT_INCHES = 5.2, 5.6
 POINT = 6.5
@@ -17,7 +16,7 @@ POINT = 6.5
 
 def plot_plan(plan: Plan) -> str:
     """Two panels over one axis of latency: millions of Transformer parameters above, megabytes below."""
-    with mpl.rc_context(STYLE | {"svg.hashsalt": "plan"}):
+    with drawing("plan"):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), layout="constrained")
         upper, lower = figure.subplots(2, 1, sharex=True)
         precisions = list(dict.fromkeys(row.precision for row in plan.rows))

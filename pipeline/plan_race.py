@@ -11,7 +11,8 @@ from pipeline.bench_config import BenchConfig
 from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, PacedRound, Yardstick, measure_memory, staying, take_paced_turn
 from pipeline.processes import own_processes, work_all
-from serve.latency.plan import Task, Workload, take_turns
+from serve.latency.plan import Task, Workload
+from serve.latency.turns import take_turns
 from serve.threads import available_cores
 
 SLOW = 1.25
@@ -31,10 +32,11 @@ class Race:
 
 def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
     """The texts of a plan and their rounds, one batch in each; `DataError` when there is no text."""
-    from pipeline.bench import make_workload
+    from pipeline.bench_inputs import make_workload
 
     shared = BenchConfig.model_fields.keys() & PlanConfig.model_fields.keys() - {"threads"}
-    return replace(make_workload(BenchConfig(**config.model_dump(include=shared)), texts), batches_per_round=1)
+    asked = BenchConfig(scenarios=("SingleStream", "Offline"), **config.model_dump(include=shared))
+    return replace(make_workload(asked, texts), batches_per_round=1)
 
 
 def race_all(openings: Mapping[str, Opening], workload: Workload, patience_seconds: float) -> Race:

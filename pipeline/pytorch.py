@@ -1,12 +1,16 @@
 """The first model as people run it today, with `transformers` on PyTorch.
 
+    PyTorchEngine.open(Path("out/demo/models/teacher"), threads=2, form="compiled")
+
 It is a row of the report like any other, so it answers what the bundles answer: logits and a sentence embedding. It
 gets what a careful user gives it: inference mode, the same threads, a fast tokenizer, padding to the longest text, and
-scaled-dot-product attention, which `transformers` picks itself where the family has it.
+scaled-dot-product attention, which `transformers` picks itself where the family has it. Two more forms show what that
+is worth: attention longhand, and the whole model through `torch.compile`.
 """
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from artifact.errors import ModelError
+from artifact.errors import BenchError, ModelError
+from pipeline.rows_config import PyTorchForm, pytorch_row
 from serve.engine import Computed, Floats, Outputs, Piece, Problem, Text, Token, Tokens, outputs_of
 from serve.passages.passage import Passage
 from serve.threads import plan_threads
@@ -30,6 +35,12 @@ if TYPE_CHECKING:
 BATCH_TOKENS = 16_384
 """Padded tokens computed at once, as in `serve.runtime`: equal rights."""
 
+WARM_UP = (["warm"], ["warm", "warm up " * 8], ["warm up " * 32] * 3)
+"""Texts that a compiled model is run on when it is opened.
+
+PyTorch compiles one graph for a lone text and one for several; both take any length from then on.
+"""
+
 MODEL = "UNDERSTUDY_MODEL"
 """Environment variable from which `pipeline.pytorch_service` reads the path of a model directory."""
 
@@ -39,7 +50,7 @@ class PyTorchEngine:
     """A model directory, ready to answer; satisfies `serve.engine.Servable`."""
 
     name: str
-    """`model/pytorch`."""
+    """`model/pytorch`, or one of its other forms."""
     labels: tuple[str, ...]
     embedding_size: int
     problem: Problem | None = "single-label"
@@ -51,11 +62,12 @@ class PyTorchEngine:
     tokenizer: "PreTrainedTokenizerFast"
 
     @classmethod
-    def open(cls, directory: Path, *, threads: int | None = None) -> "PyTorchEngine":
+    def open(cls, directory: Path, *, threads: int | None = None, form: PyTorchForm = "sdpa") -> "PyTorchEngine":
         """The model at that path. Sets PyTorch's threads, and `TOKENIZERS_PARALLELISM`, for the whole process.
 
-        Left out, `threads` is every core this process may use. Raises `ModelError` when the model does not load,
-        `ServeError` when there are more threads than cores.
+        Left out, `threads` is every core this process may use. A compiled model has answered before it is returned.
+        Raises `ModelError` when the model does not load, `ServeError` when there are more threads than cores,
+        `BenchError` when it does not compile here.
         """
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch
@@ -66,19 +78,23 @@ class PyTorchEngine:
             about = json.loads((directory / "understudy.json").read_text(encoding="utf-8"))
             max_tokens = int(about["max_tokens"])
             weights = (directory / "model.safetensors").stat().st_size
-            model = AutoModelForSequenceClassification.from_pretrained(directory).eval()
+            attention = {"attn_implementation": "eager"} if form == "eager" else {}
+            model = AutoModelForSequenceClassification.from_pretrained(directory, **attention).eval()
             tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)  # type: ignore[no-untyped-call]  # theirs
         except (OSError, KeyError, ValueError) as error:
             raise ModelError(f"{directory} does not load in PyTorch: {str(error).splitlines()[0]}") from None
-        return cls(
-            name=f"{about.get('name', directory.name)}/pytorch",
+        engine = cls(
+            name=pytorch_row(about.get("name", directory.name), form),
             labels=tuple(model.config.id2label[index] for index in range(model.config.num_labels)),
             embedding_size=model.config.hidden_size,
             max_tokens=max_tokens,
             size_bytes=weights,
-            model=model,
+            model=compile_model(model) if form == "compiled" else model,
             tokenizer=tokenizer,
         )
+        if form == "compiled":
+            _run_once(engine)
+        return engine
 
     @property
     def threads(self) -> int:
@@ -144,6 +160,33 @@ class PyTorchEngine:
             for name, arrays in self.compute(tokens.encodings[start : start + rows], wide=True).items():
                 computed.setdefault(name, []).extend(arrays)
         return outputs_of(self, tokens, computed, width * len(texts))
+
+
+def compile_model(model: "PreTrainedModel") -> "PreTrainedModel":
+    """`model`, to be compiled when it first runs, for texts of any number and length.
+
+    Raises `BenchError` where there is no C++ compiler, without which PyTorch has nothing to compile for a CPU with.
+    """
+    import torch
+    from torch._inductor import config as inductor
+
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        hint = "install one or name it in CXX, or leave compiled out of rows.pytorch"
+        raise BenchError(f"torch.compile needs a C++ compiler, and there is no {compiler} here", hint)
+    inductor.compile_threads = 1  # no pool of compilers beside what is measured
+    compiled: PreTrainedModel = torch.compile(model, dynamic=True)  # type: ignore[assignment]  # it answers as the model
+    return compiled
+
+
+def _run_once(engine: PyTorchEngine) -> None:
+    """Compile now rather than while others are measured."""
+    try:
+        for texts in WARM_UP:
+            engine.run(texts)
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise BenchError(f"{engine.name} does not compile: {reason}", "leave compiled out of rows.pytorch") from error
 
 
 def _forward(model: "PreTrainedModel", inputs: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:

@@ -1,6 +1,6 @@
 """A recipe: one YAML file, one experiment, from data to gate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,7 +15,7 @@ from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
 from pipeline.gate_config import Gate
 from pipeline.plan_config import Budget, PlanConfig
-from pipeline.rows_config import CascadeConfig, RowsConfig
+from pipeline.rows_config import BASELINE, CASCADE, CascadeConfig, RowsConfig, cascade_faults, pytorch_row
 
 
 class Generator(Config):
@@ -107,39 +107,49 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Recipe":
-        rows = self.row_names()
+        faults = [*self._model_faults(), *cascade_faults(self.cascade, self.exported_rows()), *self._row_faults()]
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def row_names(self) -> list[str]:
+        """Rows of the report: the first model in PyTorch, `model/precision`, `cascade`, `baseline`, the floors."""
+        first = next(iter(self.classifiers()))
+        forms = [pytorch_row(first, form) for form in self.rows.pytorch]
+        more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
+        return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.rows.floors]))
+
+    def exported_rows(self) -> list[str]:
+        """`model/precision` of every bundle."""
+        return [f"{model}/{precision}" for model in self.classifiers() for precision in self.export.precisions]
+
+    def _model_faults(self) -> Iterator[str]:
         earlier: set[str] = set()
         for name, model in self.models.items():
             for other in model.refers_to():
                 if other not in earlier:
-                    raise ValueError(f"models.{name} refers to {other!r}, which is not a model above it")
+                    yield f"models.{name} refers to {other!r}, which is not a model above it"
             unknown = {phase.corpus for phase in model.phases if phase.corpus is not None} - self.corpora.keys()
             if unknown:
-                raise ValueError(f"models.{name} reads {', '.join(sorted(unknown))}, which corpora does not name")
+                yield f"models.{name} reads {', '.join(sorted(unknown))}, which corpora does not name"
             for phase in model.phases:
                 ranks = any(objective.kind == "ranking" for objective in phase.objectives)
-                if ranks and self.corpora[phase.corpus or ""].source.pair_field is None:
-                    raise ValueError(
-                        f"models.{name}: phase {phase.name!r} ranks pairs, {phase.corpus} has no pair_field"
-                    )
+                corpus = self.corpora.get(phase.corpus or "")
+                if ranks and corpus is not None and corpus.source.pair_field is None:
+                    yield f"models.{name}: phase {phase.name!r} ranks pairs, {phase.corpus} has no pair_field"
             earlier.add(name)
-        for where, row in [
-            ("candidate", self.candidate),
-            *((f"gates.{n}.reference", g.reference) for n, g in self.gates.items()),
-        ]:
-            if row not in rows:
-                raise ValueError(f"{where} is {row!r}, expected one of {', '.join(rows)}")
-        return self
+
+    def _row_faults(self) -> Iterator[str]:
+        rows = self.row_names()
+        named = {"candidate": self.candidate, **{f"gates.{n}.reference": g.reference for n, g in self.gates.items()}}
+        for where, row in named.items():
+            spared = where != "candidate" and row == BASELINE  # its gates apply where there is one
+            if row is not None and row not in rows and not spared:
+                yield f"{where} is {row!r}, expected one of {', '.join(rows)}"
 
     def classifiers(self) -> dict[str, ModelConfig]:
         """The models that are exported and measured: not those that end as masked language models."""
         return {name: model for name, model in self.models.items() if not model.predicts_words}
-
-    def row_names(self) -> list[str]:
-        """Names of the rows of the report: `model/precision`, and the first classifier as people run it in PyTorch."""
-        first = next(iter(self.classifiers()))
-        exported = [f"{model}/{precision}" for model in self.classifiers() for precision in self.export.precisions]
-        return [f"{first}/pytorch", *exported]
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -11,16 +11,19 @@ from artifact.dataset import read_split
 from artifact.errors import ArtifactError
 from artifact.manifest import read_manifest, write_json
 from artifact.stage import Stage, Work
-from pipeline.gate import SEED, judge, overall, read_report, row_sizes, speedup
+from pipeline.gate import SEED, judge, overall, row_sizes, speedup
 from pipeline.gate_config import Gate
+from pipeline.gate_defaults import gates_of
 from pipeline.junit import render_junit
-from pipeline.markdown import render_comparison, render_summary
+from pipeline.markdown import render_summary
 from pipeline.metrics import quality_ratio
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
+from pipeline.rows import row_inputs
+from pipeline.size_parts import read_parts
 from pipeline.statistics import median_of_rounds, percentile
 
-VERSION = 1
+VERSION = 2
 
 Record = TypeVar("Record", bound=Config)
 
@@ -38,13 +41,12 @@ class ReportConfig(Config):
 def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that judges and reports `recipe` below its output folder `root`, and its work."""
     first = next(iter(recipe.classifiers()))
-    config = ReportConfig(
-        recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=recipe.gates
-    )
+    gates = gates_of(recipe.gates, has_baseline=recipe.baseline is not None)
+    config = ReportConfig(recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=gates)
     models = {f"model:{name}": root / "models" / name for name in recipe.classifiers()}
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
     measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
-    inputs = {**measured, **models, **bundles}
+    inputs = {**measured, **models, **bundles, **row_inputs(recipe, root)}
     stage = Stage(name="report", version=VERSION, kind="report", out=root / "report", config=config, inputs=inputs)
     return stage, lambda out: run_report(config, inputs, out)
 
@@ -52,12 +54,16 @@ def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
 def run_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> Mapping[str, Any]:
     """Write `report.json`, `summary.md`, `junit.xml` and `report.html` to `out`; returns the verdicts."""
     manifests = {name: read_manifest(directory) for name, directory in inputs.items()}
+    facts = {name: manifest.facts for name, manifest in manifests.items()}
+    evaluation = _read(Evaluation, inputs["evaluation"] / "evaluation.json")
+    benchmark = _read(Benchmark, inputs["benchmark"] / "benchmark.json")
     report = build_report(
         config,
-        _read(Evaluation, inputs["evaluation"] / "evaluation.json"),
-        _read(Benchmark, inputs["benchmark"] / "benchmark.json"),
+        evaluation,
+        benchmark,
         lineage={name: manifest.digest for name, manifest in manifests.items()},
-        facts={name: manifest.facts for name, manifest in manifests.items()},
+        facts=facts,
+        size_parts=read_parts(benchmark.in_process, inputs, facts),
     )
     texts = [example.text for example in read_split(inputs["data"], "test")]
     write_report(report, texts, out)
@@ -71,9 +77,10 @@ def build_report(
     *,
     lineage: Mapping[str, str],
     facts: Mapping[str, Any],
+    size_parts: Mapping[str, dict[str, int]] | None = None,
 ) -> Report:
     """Everything the outputs show, computed once; raises `BenchError` when a gate's row was not measured."""
-    gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark))
+    gates = judge(config.gates, config.candidate, evaluation, benchmark, row_sizes(benchmark), facts=facts)
     return Report(
         recipe=config.recipe,
         candidate=config.candidate,
@@ -85,6 +92,7 @@ def build_report(
         machine=benchmark.machine,
         lineage=dict(lineage),
         facts=dict(facts),
+        size_parts=dict(size_parts or {}),
         evaluation=evaluation,
         benchmark=benchmark,
     )
@@ -98,14 +106,6 @@ def write_report(report: Report, texts: Sequence[str], out: Path) -> None:
     (out / "summary.md").write_text(render_summary(report), encoding="utf-8")
     (out / "junit.xml").write_text(render_junit(report), encoding="utf-8")
     (out / "report.html").write_text(render_page(report, texts), encoding="utf-8")
-
-
-def compare(reports: Sequence[Path]) -> str:
-    """Markdown of several reports' candidates side by side, listed under the paths given.
-
-    Raises `ArtifactError` when one of them is no report.
-    """
-    return render_comparison({str(path): read_report(path) for path in reports})
 
 
 def _names(evaluation: Evaluation, benchmark: Benchmark) -> list[str]:
@@ -124,10 +124,11 @@ def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark
         p50_ms=speed and percentile(_pool(speed), 0.5),
         p90_ms=speed and percentile(_pool(speed), 0.9),
         speedup=speedup(benchmark, name, reference) if speed and base else None,
-        texts_per_second=speed and median_of_rounds(speed.batch_texts_per_second, seed=SEED),
+        texts_per_second=_throughput(speed),
         http_p50_ms=http and percentile(_pool(http), 0.5),
         size_bytes=speed and speed.size_bytes,
         size_ratio=base.size_bytes / speed.size_bytes if speed and base else None,
+        out_of_domain_auroc=quality and quality.out_of_domain_auroc,
     )
 
 
@@ -135,6 +136,13 @@ def _kept(evaluation: Evaluation, name: str, reference: str) -> Interval | None:
     if name not in evaluation.rows or reference not in evaluation.rows:
         return None
     return quality_ratio(evaluation, name, reference, seed=SEED)
+
+
+def _throughput(speed: SpeedRow | None) -> Interval | None:
+    """None where the recipe leaves out Offline."""
+    if speed is None or not speed.batch_texts_per_second:
+        return None
+    return median_of_rounds(speed.batch_texts_per_second, seed=SEED)
 
 
 def _pool(speed: SpeedRow) -> list[float]:

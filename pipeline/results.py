@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from artifact.config import Config
-from pipeline.gate_config import Gate
+from pipeline.gate_config import Gate, Kind
 
 
 class Interval(Config):
@@ -24,6 +24,8 @@ class QualityRow(Config):
     """Accuracy over the reference row's, paired bootstrap over the same examples."""
     agreement: Interval
     """Share of the examples on which it gives the reference row's answer."""
+    mcnemar_p: float | None = None
+    """Exact two-sided p of being right as often as the reference row."""
     predictions: tuple[int, ...]
     """Label index for each test example, in the order of the test file."""
     out_of_domain_auroc: Interval | None = None
@@ -41,7 +43,9 @@ class Evaluation(Config):
     labels: tuple[str, ...]
     truths: tuple[int, ...]
     rows: dict[str, QualityRow]
-    """By row name: `model/precision`, `<first model>/pytorch`, and the quality floor `bag-of-words`."""
+    """By row name: `model/precision`, `<first model>/pytorch`, `cascade`, `baseline`, and the quality floors."""
+    absent: dict[str, str] = {}
+    """Rows that do not open on this machine, each with the reason."""
 
 
 class SpeedRow(Config):
@@ -87,6 +91,8 @@ class ServerRow(Config):
     """In the order measured."""
     knee_per_second: float | None
     """Highest rate that kept to the objective; None when none did."""
+    bounded: bool = True
+    """Whether a higher rate missed it; if not, the knee may be higher, or is more than the client can ask."""
 
 
 class Benchmark(Config):
@@ -116,12 +122,37 @@ class GateResult(Config):
     metric: str
     candidate: str
     reference: str
+    """Row it was compared with; empty when the candidate's own number was held against the bound."""
     ratio: Interval
+    """The number compared: what `kind` says."""
     bound: str
-    """As it reads: `>= 0.99`."""
+    """As it reads, the number last: `>= 0.99`."""
     verdict: Verdict
     reason: str
     """Why, in one line, for a log or a pull request."""
+    kind: Kind = "ratio"
+    """Whether `ratio` is the candidate's own number, its ratio to the reference's, or the difference of the two."""
+    subject: str = ""
+    """What `ratio` is of, in words: `speed` is 1 / latency."""
+    unit: str = ""
+    """Of `value`, and of `ratio` unless that is a ratio; empty for shares of 1."""
+    value: Interval | None = None
+    """The candidate's own number."""
+
+
+class Judgement(Config):
+    """`gate.json`: what `understudy gate` found."""
+
+    schema_version: Literal[1] = 1
+    recipe: str
+    candidate: str
+    baseline: str | None
+    """Candidate of the report compared with; none when only the report's own gates were judged."""
+    verdict: Verdict
+    exit_code: int
+    gates: tuple[GateResult, ...]
+    notes: tuple[str, ...]
+    """What could not be compared, and why."""
 
 
 class ReportRow(Config):
@@ -139,6 +170,8 @@ class ReportRow(Config):
     size_bytes: int | None
     size_ratio: float | None
     """Reference size over this row's."""
+    out_of_domain_auroc: Interval | None = None
+    """Of the evaluation; None where the data has no out-of-domain text."""
 
 
 class Report(Config):
@@ -160,6 +193,8 @@ class Report(Config):
     """Artefact name to digest."""
     facts: dict[str, Any]
     """Facts of each artefact's manifest, by artefact name."""
+    size_parts: dict[str, dict[str, int]] = {}
+    """Stored bytes by part (`pipeline.size_parts.PARTS`), of each row that is a file of ours."""
     evaluation: Evaluation
     """Every answer, so that a later report can be compared with this one example by example."""
     benchmark: Benchmark

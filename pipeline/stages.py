@@ -1,6 +1,7 @@
 """A recipe as a list of steps: which directories each reads, and which one it seals.
 
-    out/demo/   data/  vocabularies/NAME/  models/NAME/  bundles/NAME/  evaluation/  benchmark/  report/  package/
+    out/demo/   data/  vocabularies/NAME/  models/NAME/  bundles/NAME/  floors/NAME/  calibration/  baseline/
+                evaluation/  benchmark/  report/  package/
 
 A step is made only when its turn comes, since its request holds the digests of what the steps before it sealed.
 """
@@ -13,8 +14,10 @@ from typing import Any, Literal
 from artifact.stage import Stage
 from distill.config_starts import Scratch
 from pipeline.recipe import Recipe
+from pipeline.rows import measured_inputs, row_inputs
+from pipeline.rows_config import Floor
 
-Command = Literal["data", "vocabulary", "distill", "export", "evaluate", "bench", "report", "package", "plan"]
+Command = Literal["data", "vocabulary", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
 Work = Callable[[Path], Mapping[str, Any]]
 
 
@@ -23,7 +26,7 @@ class Step:
     """One directory to make."""
 
     command: Command
-    """Command that runs it on its own."""
+    """Command that runs it on its own; `data` and `rows` are run by those that need them."""
     out: Path
     needs: tuple[Path, ...]
     """Directories that must be sealed before."""
@@ -38,6 +41,7 @@ def steps_of(recipe: Recipe, root: Path) -> list[Step]:
         *(_vocabulary_step(recipe, root, name) for name in recipe.vocabularies),
         *(_distill_step(recipe, root, name) for name in recipe.models),
         *(_export_step(recipe, root, name) for name in recipe.classifiers()),
+        *_row_steps(recipe, root),
         _evaluate_step(recipe, root),
         _bench_step(recipe, root),
         _report_step(recipe, root),
@@ -107,6 +111,40 @@ def _export_step(recipe: Recipe, root: Path, name: str) -> Step:
     return Step("export", bundle, (root / "data", model), make)
 
 
+def _row_steps(recipe: Recipe, root: Path) -> list[Step]:
+    """What rows need beside models and bundles: fitted floors, the cascade's threshold, the baseline's bundle."""
+    made, bundles, data = row_inputs(recipe, root), bundle_paths(recipe, root), root / "data"
+    steps = [_floor_step(recipe, root, floor) for floor in dict.fromkeys(recipe.rows.floors)]
+    if cascade := recipe.cascade:
+
+        def calibration() -> tuple[Stage, Work]:
+            from pipeline.calibration import calibration_stage
+
+            return calibration_stage(cascade, root)
+
+        steps.append(Step("rows", made["calibration"], (data, *bundles.values()), calibration))
+    if earlier := recipe.baseline:
+
+        def baseline() -> tuple[Stage, Work]:
+            from pipeline.baseline import baseline_stage
+
+            return baseline_stage(earlier, root)
+
+        steps.append(Step("rows", made["baseline"], (data,), baseline))
+    return steps
+
+
+def _floor_step(recipe: Recipe, root: Path, floor: Floor) -> Step:
+    first = next(iter(model_paths(recipe, root).values()))
+
+    def make() -> tuple[Stage, Work]:
+        from pipeline.floor_fit import floor_stage
+
+        return floor_stage(floor, recipe, root)
+
+    return Step("rows", row_inputs(recipe, root)[f"floor:{floor}"], (root / "data", first), make)
+
+
 def _evaluate_step(recipe: Recipe, root: Path) -> Step:
     def make() -> tuple[Stage, Work]:
         from pipeline.evaluate import evaluate_stage
@@ -146,5 +184,4 @@ def _package_step(recipe: Recipe, root: Path) -> Step:
 
 
 def _measured(recipe: Recipe, root: Path) -> tuple[Path, ...]:
-    first = model_paths(recipe, root)[next(iter(recipe.classifiers()))]
-    return (root / "data", first, *bundle_paths(recipe, root).values())
+    return tuple(measured_inputs(recipe, root).values())

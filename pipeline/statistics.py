@@ -2,7 +2,8 @@
 
 Three kinds of evidence, three methods. Right-or-wrong answers to the same examples are paired: the bootstrap draws the
 2 x 2 table of who was right. Latencies drift with the machine, and the contestants of one round share that drift: the
-bootstrap draws whole rounds. A single row's percentile is bounded by its neighbours in the sorted sample.
+bootstrap draws whole rounds (and where two contestants are judged, `pipeline.paired_rounds` compares them call by
+call). A single row's percentile is bounded by its neighbours in the sorted sample.
 """
 
 import math
@@ -60,13 +61,51 @@ def accuracy_ratio(
     candidate, reference = np.asarray(candidate_right, bool), np.asarray(reference_right, bool)
     if not reference.any():
         raise BenchError("the reference row answers no test example correctly, so no ratio to it exists")
-    cells = np.array([np.sum((candidate == c) & (reference == r)) for c in (True, False) for r in (True, False)])
-    smoothed = cells + pseudo_count
-    draws = np.random.default_rng(seed).multinomial(cells.sum(), smoothed / smoothed.sum(), size=resamples)
-    both, only_candidate, only_reference = draws[:, 0], draws[:, 1], draws[:, 2]
+    both, only_candidate, only_reference = _draw_tables(candidate, reference, seed, resamples, pseudo_count)
     defined = both + only_reference > 0
     ratios = ((both + only_candidate)[defined]) / ((both + only_reference)[defined])
     return _interval(float(candidate.sum() / reference.sum()), ratios, TAIL)
+
+
+def accuracy_difference(
+    candidate_right: ArrayLike,
+    reference_right: ArrayLike,
+    *,
+    seed: int,
+    resamples: int = RESAMPLES,
+    pseudo_count: float = _PSEUDO_COUNT,
+) -> Interval:
+    """Candidate's accuracy minus the reference's on the same examples, in shares of 1; drawn as `accuracy_ratio` is."""
+    candidate, reference = np.asarray(candidate_right, bool), np.asarray(reference_right, bool)
+    _, only_candidate, only_reference = _draw_tables(candidate, reference, seed, resamples, pseudo_count)
+    value = (int(candidate.sum()) - int(reference.sum())) / len(candidate)
+    return _interval(value, (only_candidate - only_reference) / len(candidate), TAIL)
+
+
+def difference(one: Interval, other: Interval) -> Interval:
+    """One value minus the other, from their intervals alone, as if they were independent.
+
+    The variance of each side is recovered from its own end point (MOVER; Zou and Donner, 2008), so skewed intervals
+    stay skewed. Where the two are positively correlated, as measures on the same examples are, it is too wide.
+    """
+    below = math.hypot(one.value - one.low, other.high - other.value)
+    above = math.hypot(one.high - one.value, other.value - other.low)
+    value = one.value - other.value
+    return Interval(value=value, low=value - below, high=value + above)
+
+
+def ratio(one: Interval, other: Interval) -> Interval:
+    """One value over the other, from their intervals alone: `difference` of the logarithms.
+
+    Raises `BenchError` when either interval reaches zero.
+    """
+    if min(one.low, other.low) <= 0:
+        hint = "give the gate a threshold, or max_degradation as a number"
+        raise BenchError("a ratio of what may be zero says nothing", hint)
+    logs = (Interval(value=math.log(x.value), low=math.log(x.low), high=math.log(x.high)) for x in (one, other))
+    found, value = difference(*logs), one.value / other.value
+    low, high = (value * math.exp(end - found.value) for end in (found.low, found.high))
+    return Interval(value=value, low=low, high=high)
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
@@ -83,7 +122,7 @@ def percentile(samples: Sequence[float], share: float) -> Interval | None:
     """The `share` quantile (0.5 to below 1) with its interval by order statistics; free of any distribution.
 
     None unless n >= 10 / (1 - share): fewer samples put too few beyond the quantile. It takes samples as independent.
-    Drift between rounds makes it too narrow, so rows are compared by `ratio_of_medians`, never by these.
+    Drift between rounds makes it too narrow, so rows are compared round by round, never by these.
     """
     n = len(samples)
     if round(n * (1 - share), 9) < 10:
@@ -97,7 +136,7 @@ def percentile(samples: Sequence[float], share: float) -> Interval | None:
 
 def median_of_rounds(rounds: ArrayLike, *, seed: int, resamples: int = RESAMPLES) -> Interval:
     """Median of all samples of `rounds`, shaped `[rounds, samples]`, with its interval by bootstrap over rounds."""
-    samples = _as_rounds(rounds)
+    samples = as_rounds(rounds)
     picks = _pick_rounds(len(samples), seed, resamples)
     return _interval(float(np.median(samples)), _medians(samples, picks), _expanded_tail(len(samples)))
 
@@ -111,7 +150,7 @@ def ratio_of_medians(
     blocks are too narrow; their tails are widened as Hesterberg (2015) does, to match Student's t.
     Raises `BenchError` when the two differ in rounds.
     """
-    above, below = _as_rounds(numerator), _as_rounds(denominator)
+    above, below = as_rounds(numerator), as_rounds(denominator)
     if len(above) != len(below):
         raise BenchError(f"{len(above)} rounds cannot be paired with {len(below)}: measure both in one run")
     picks = _pick_rounds(len(above), seed, resamples)
@@ -133,13 +172,24 @@ def interval_over_rounds(
     return _interval(statistic(np.arange(rounds)), np.array(draws), _expanded_tail(rounds))
 
 
-def _as_rounds(rounds: ArrayLike) -> NDArray[np.float64]:
+def as_rounds(rounds: ArrayLike) -> NDArray[np.float64]:
+    """Samples as `[rounds, samples]`, also those of one a round; `BenchError` unless there are any, all positive."""
     samples = np.asarray(rounds, float)
     if samples.ndim == 1:
         samples = samples[:, None]
     if samples.size == 0 or not (samples > 0).all():
         raise BenchError("a measurement holds no samples, or some that are not positive", "run the benchmark again")
     return samples
+
+
+def _draw_tables(
+    candidate: NDArray[np.bool_], reference: NDArray[np.bool_], seed: int, resamples: int, pseudo_count: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Draws of how many examples both rows, only the candidate, and only the reference have right."""
+    cells = np.array([np.sum((candidate == c) & (reference == r)) for c in (True, False) for r in (True, False)])
+    smoothed = cells + pseudo_count
+    draws = np.random.default_rng(seed).multinomial(cells.sum(), smoothed / smoothed.sum(), size=resamples)
+    return draws[:, 0], draws[:, 1], draws[:, 2]
 
 
 def _pick_rounds(rounds: int, seed: int, resamples: int) -> NDArray[np.intp]:

@@ -3,7 +3,7 @@
 96.4 % [95.8, 96.9]     1.23 ms     5.1x [4.9, 5.3]     22.7 MB
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -49,6 +49,8 @@ class Column(Generic[Row]):
     cell: Callable[[Row], Cell]
     on_terminal: bool = True
     """Whether it has room in 80 columns."""
+    everywhere: bool = True
+    """Whether it stands even where no row has such a number."""
 
 
 def format_share(share: Interval | None) -> Cell:
@@ -65,6 +67,13 @@ def format_ms(latency: Interval | None) -> Cell:
     places = _places(latency.value)
     spread = _spread(latency, lambda bound: f"{bound:.{places}f}")
     return Cell(number=f"{latency.value:.{places}f}", unit=" ms", spread=spread)
+
+
+def format_area(area: Interval | None) -> Cell:
+    """An area under a curve, with three decimals."""
+    if area is None:
+        return Cell(number=MISSING)
+    return Cell(number=f"{area.value:.3f}", spread=_spread(area, lambda bound: f"{bound:.3f}"))
 
 
 def format_times(ratio: Interval | None) -> Cell:
@@ -114,6 +123,12 @@ COLUMNS: tuple[Column[ReportRow], ...] = (
         meaning="accuracy over the reference row's, on the same examples",
         cell=lambda row: format_share(row.quality_ratio),
     ),
+    Column(
+        header="AUROC",
+        meaning="how well its own score tells the test texts from those out of domain; 0.5 is chance",
+        cell=lambda row: format_area(row.out_of_domain_auroc),
+        everywhere=False,
+    ),
     Column(header="p50", meaning="median latency of a single text", cell=lambda row: format_ms(row.p50_ms)),
     Column(header="p90", meaning="nine of ten single texts are faster", cell=lambda row: format_ms(row.p90_ms)),
     Column(
@@ -150,6 +165,14 @@ TERMINAL: dict[str, tuple[str, str | None]] = {
 def exact(value: float) -> Interval:
     """A number that was counted, not sampled: its interval is itself, and is not shown."""
     return Interval(value=value, low=value, high=value)
+
+
+def shown_columns(rows: Iterable[ReportRow]) -> tuple[Column[ReportRow], ...]:
+    """The columns of a table of `rows`: without those of numbers that a data set may not have and none has."""
+    kept = list(rows)
+    return tuple(
+        column for column in COLUMNS if column.everywhere or any(column.cell(row).number != MISSING for row in kept)
+    )
 
 
 def find_row(report: Report, name: str) -> ReportRow:

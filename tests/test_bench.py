@@ -11,17 +11,26 @@ from serve_bundles import make_bundle
 from tiny_models import LABELS, make_bert, make_tokenizer, seal_dataset
 from transformers import AutoModelForSequenceClassification
 
-from artifact.errors import BenchError, DataError, ModelError
+from artifact.errors import BenchError, ConfigError, ModelError
 from artifact.manifest import Request, seal
-from artifact.stage import request_of
-from pipeline.bench import BenchRequest, bench_stage, check_threads, make_workload, run_bench, services
+from artifact.stage import request_of, run_stage
+from pipeline.bench import bear_optional, bench_stage, check_threads, run_bench
+from pipeline.bench_config import BenchRequest
+from pipeline.bench_http import services
+from pipeline.bench_more import ask_gates
+from pipeline.bench_samples import keeping, speed_row
+from pipeline.floor_fit import floor_stage
 from pipeline.machine import fingerprint, load_average
 from pipeline.pytorch import PyTorchEngine
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark
+from serve.latency.plan import Round
 
 TEXTS = ["turn on the light", "play some jazz music please stop it now", "light"]
-SHORT = {"threads": 1, "rounds": 2, "calls_per_round": 3, "batch_size": 4, "texts": 10}
+SHORT = {
+    "threads": 1, "rounds": 2, "calls_per_round": 3, "batch_size": 4, "texts": 10, "streams": 3, "queries_per_round": 2,
+}  # fmt: skip
+FASTER = {"metric": "latency_p50", "reference": "teacher/float32", "min_ratio": 2}
 
 RECIPE = {
     "name": "tiny",
@@ -61,6 +70,8 @@ def root(tmp_path):
         (tmp_path / "models" / name).mkdir(parents=True)
         request = Request(stage="distill", version=1, config={}, inputs={})
         seal(tmp_path / "models" / name, kind="model", request=request, lineage={}, facts={})
+    stage, work = floor_stage("bag-of-words", Recipe.model_validate(RECIPE), tmp_path)
+    run_stage(stage, work)
     return tmp_path
 
 
@@ -134,23 +145,38 @@ def test_the_stage_reads_what_its_rows_are_made_from(root):
     request, _ = request_of(stage)
     assert (stage.name, stage.kind, stage.out) == ("bench", "benchmark", root / "benchmark")
     assert request.config["rows"] == recipe.row_names()
-    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student"}
+    floor = "floor:bag-of-words"
+    assert set(request.inputs) == {"data", "model:teacher", "bundle:teacher", "bundle:student", floor}
     again, _ = bench_stage(recipe.model_copy(update={"bench": recipe.bench.model_copy(update={"seed": 9})}), root)
     assert request_of(again)[0].recipe != request.recipe
 
 
-def test_texts_are_drawn_once_with_the_seed():
-    """Oracle: a draw without replacement: no text twice, the same for the same seed, all when there are too few."""
-    texts = [f"text {number}" for number in range(50)]
-    request = BenchRequest(rows=("a/b",), texts=20, seed=4)
-    drawn = make_workload(request, texts).texts
-    assert len(set(drawn)) == 20
-    assert set(drawn) < set(texts)
-    assert drawn == make_workload(request, texts).texts
-    assert drawn != make_workload(request.model_copy(update={"seed": 5}), texts).texts
-    assert sorted(make_workload(request, texts[:3]).texts) == texts[:3]
-    with pytest.raises(DataError, match="test split is empty"):
-        make_workload(request, [])
+def test_the_request_holds_the_gates_that_more_rounds_can_decide(root):
+    """Oracle: what each metric is of; a bound on size must not make a benchmark stale, one on speed must."""
+    gates = {"faster": FASTER, "smaller": {"metric": "size", "reference": "teacher/float32", "max_ratio": 0.5}}
+    stage, _ = bench_stage(Recipe.model_validate(RECIPE | {"gates": gates}), root)
+    request, _ = request_of(stage)
+    assert (request.config["candidate"], set(request.config["gates"])) == ("student/int8", {"faster"})
+
+
+def test_a_gate_on_what_is_not_measured(root):
+    """Oracle: the gate and the scenario that it lacks."""
+    recipe = RECIPE | {"gates": {"busy": FASTER | {"metric": "throughput"}}, "bench": {"scenarios": ["SingleStream"]}}
+    with pytest.raises(ConfigError, match=r"gates\.busy is on throughput, which is not measured\n  add Offline"):
+        bench_stage(Recipe.model_validate(recipe), root)
+
+
+def test_another_histogram_is_another_benchmark(root, tmp_path):
+    """Oracle: the request changes with the file's content, and a file that is none stops the stage before its work."""
+    path = tmp_path / "lengths.json"
+    recipe = Recipe.model_validate(RECIPE | {"bench": {"histogram": str(path)}})
+    path.write_text('{"16": 3}')
+    first = request_of(bench_stage(recipe, root)[0])[0].recipe
+    path.write_text('{"16": 4}')
+    assert request_of(bench_stage(recipe, root)[0])[0].recipe != first
+    path.write_text("3")
+    with pytest.raises(ConfigError, match="is no histogram"):
+        bench_stage(recipe, root)
 
 
 def test_more_threads_than_cores():
@@ -162,8 +188,8 @@ def test_more_threads_than_cores():
 
 def test_rows_share_a_service_but_pytorch_has_its_own(root):
     """Oracle: the rows of the recipe; no service sees a variable of the other's."""
-    request = BenchRequest(rows=("teacher/pytorch", "teacher/float32", "student/int8"), threads=1)
-    (one, pytorch), (both, bundles) = services(request, root, root / "home")
+    rows = ("teacher/pytorch", "teacher/float32", "student/int8")
+    (one, pytorch), (both, bundles) = services(BenchRequest(rows=rows, threads=1), rows, root, root / "home")
     assert (one, both) == (["teacher/pytorch"], ["teacher/float32", "student/int8"])
     assert "pipeline.pytorch_service:PyTorch" in pytorch.argv
     assert "serve.service:Understudy" in bundles.argv
@@ -175,11 +201,15 @@ def test_rows_share_a_service_but_pytorch_has_its_own(root):
 def test_bundles_are_measured_in_process(root):
     """Oracle: the counts asked for; size and threads as the bundle and the runtime have them; raw lines as kept."""
     rows = ("teacher/float32", "student/int8")
-    facts = run_bench(BenchRequest(rows=rows, http=False, **SHORT), root, root)
+    facts = run_bench(BenchRequest(rows=rows, http=False, lengths=(6, 16, 512), **SHORT), root, root)
     benchmark = Benchmark.model_validate_json((root / "benchmark.json").read_bytes())
     assert (tuple(benchmark.in_process), benchmark.http) == (rows, {})
     for name, row in benchmark.in_process.items():
         assert [len(calls) for calls in row.single_ms] == [3, 3]
+        assert [len(calls) for calls in row.multi_ms] == [2, 2]
+        assert {tokens: [len(calls) for calls in rounds] for tokens, rounds in row.by_length_ms.items()} == {
+            6: [2, 2], 16: [2, 2],
+        }  # fmt: skip
         assert len(row.batch_texts_per_second) == 2
         assert min(ms for calls in row.single_ms for ms in calls) > 0
         assert row.threads == 1
@@ -189,15 +219,102 @@ def test_bundles_are_measured_in_process(root):
     raw = [json.loads(line) for line in (root / "records" / "raw.jsonl").read_text().splitlines()]
     for name, row in benchmark.in_process.items():
         assert tuple(tuple(line["single_ms"]) for line in raw if line["row"] == name) == row.single_ms
-    assert facts["texts"] == 10
+        assert tuple(tuple(line["multi_ms"]) for line in raw if line["row"] == name) == row.multi_ms
+    assert (facts["texts"], facts["rounds"]) == (10, 2)
+    assert facts["lengths_left_out"] == {row: [512] for row in rows}
+    assert (benchmark.looks, benchmark.absent) == (20, {})
+    assert benchmark.load_average == facts["load_average"]
+    assert set(benchmark.load_average) == {"before", "after"}
 
 
-def test_samples_survive_a_contestant_that_fails(root):
-    """Oracle: a bundle that is not there is named; the folder for the samples is."""
-    with pytest.raises(BenchError, match=r"absent/int8 died .*exit code 1"):
-        run_bench(BenchRequest(rows=("student/int8", "absent/int8"), http=False, **SHORT), root, root)
-    assert (root / "records" / "raw.jsonl").is_file()
-    assert not (root / "benchmark.json").exists()
+def test_an_optional_row_may_be_absent(root):
+    """Oracle: there is nothing to open the row from; the reason ends with its own last error, the others are there."""
+    rows = ("teacher/pytorch-compiled", "student/int8")
+    config = BenchRequest(rows=rows, http=False, scenarios=("SingleStream",), candidate="student/int8", **SHORT)
+    run_bench(config, root, root)
+    benchmark = Benchmark.model_validate_json((root / "benchmark.json").read_bytes())
+    assert tuple(benchmark.in_process) == ("student/int8",)
+    assert benchmark.in_process["student/int8"].batch_texts_per_second == ()
+    assert benchmark.in_process["student/int8"].multi_ms == ()
+    (reason,) = benchmark.absent.values()
+    assert reason.startswith("died while it was measured: exit code 1; artifact.errors.")
+
+
+def test_no_row_that_a_gate_needs_may_be_absent():
+    """Oracle: who is judged, and who is optional."""
+    gates = {"faster": FASTER | {"reference": "teacher/pytorch-compiled"}}
+    rows = ("teacher/pytorch-compiled", "teacher/pytorch-eager", "student/int8")
+    absent = {}
+    lose = bear_optional(BenchRequest(rows=rows, candidate="student/int8", gates=gates), absent)
+    for row in ("student/int8", "teacher/pytorch-compiled", "teacher/float32"):
+        with pytest.raises(BenchError, match="no compiler"):
+            lose(row, BenchError(f"{row} has no compiler"))
+    lose("teacher/pytorch-eager", BenchError("teacher/pytorch-eager has no compiler"))
+    assert absent == {"teacher/pytorch-eager": "has no compiler"}
+
+
+def turn(index, *, multi_ms=()):
+    return Round(
+        index=index, begun_ns=0, ended_ns=1, single_ms=(1.0,), multi_ms=multi_ms, batch_texts=4, batch_seconds=2
+    )
+
+
+def test_rounds_go_on_while_a_gate_is_open(capsys):
+    """Oracle: longhand: 3 rounds at a time and at most 10 are three looks; the gates say how many rounds they need."""
+    config = BenchRequest(rows=("a/b",), rounds=3, max_rounds=10, candidate="a/b", gates={"faster": FASTER})
+    seen = []
+
+    def needs(rounds):
+        def judge(gates, candidate, rows, *, looks):
+            seen.append((len(rows["a/b"].single_ms), looks))
+            return frozenset(rows) if len(rows["a/b"].single_ms) < rounds else frozenset()
+
+        return ask_gates(config, judge)
+
+    taken = [{"a/b": [turn(index) for index in range(rounds)]} for rounds in (3, 6, 9)]
+    assert [needs(6)(turns) for turns in taken] == [True, False, False]
+    assert [needs(100)(turns) for turns in taken] == [True, True, False]
+    assert seen == [(3, 3), (6, 3), (9, 3)] * 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "3 rounds do not decide the gates on speed (a/b): rounds 4 to 6 of at most 9" in said
+    assert "9 rounds do not decide the gates on speed (a/b), and bench.max_rounds = 10 allows no more" in said
+    assert not ask_gates(config.model_copy(update={"gates": {}}))(taken[0])
+
+
+def test_rounds_that_decide_gates_hold_no_more_than_that():
+    """Oracle: longhand: two turns with queries and one without."""
+    row = speed_row([turn(0, multi_ms=(5.0, 6.0)), turn(1, multi_ms=(7.0, 8.0)), turn(2)], threads=1)
+    assert row.multi_ms == ((5.0, 6.0), (7.0, 8.0))
+    assert row.single_ms == ((1.0,),) * 3
+    assert row.batch_texts_per_second == (2.0,) * 3
+
+
+def fail_after(path, turns, error):
+    with keeping(path) as keep:
+        for each in turns:
+            keep("in_process")("a/b", each)
+        raise error
+
+
+def test_a_failure_says_where_the_samples_are(tmp_path):
+    """Oracle: the line that was kept; without one, the error is left as it was."""
+    path = tmp_path / "records" / "raw.jsonl"
+    with pytest.raises(BenchError, match="a/b died") as caught:
+        fail_after(path, [turn(0)], BenchError("a/b died", "give it memory"))
+    assert caught.value.hint.splitlines()[0] == "give it memory"
+    assert str(path) in caught.value.hint
+    assert json.loads(path.read_text())["row"] == "a/b"
+    with pytest.raises(BenchError, match="a/b died") as caught:
+        fail_after(path, [], BenchError("a/b died"))
+    assert caught.value.hint == ""
+
+
+def test_an_interrupt_says_where_the_samples_are(tmp_path, capsys):
+    """Oracle: the path on stderr, and that the interrupt goes on."""
+    path = tmp_path / "raw.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        fail_after(path, [turn(0)], KeyboardInterrupt())
+    assert str(path) in capsys.readouterr().err.replace("\n", "")
 
 
 @pytest.mark.slow
@@ -206,12 +323,14 @@ def test_all_rows_over_http(root, model):
     (root / "models" / "teacher").rename(root / "models" / "unused")
     (root / "models" / "teacher").symlink_to(model)
     rows = ("teacher/pytorch", "teacher/float32", "student/int8")
-    facts = run_bench(BenchRequest(rows=rows, **SHORT), root, root)
+    facts = run_bench(BenchRequest(rows=rows, lengths=(6,), **SHORT), root, root)
     benchmark = Benchmark.model_validate_json((root / "benchmark.json").read_bytes())
     assert tuple(benchmark.http) == tuple(benchmark.in_process) == rows
     for name in rows:
         http, inside = benchmark.http[name], benchmark.in_process[name]
         assert [len(calls) for calls in http.single_ms] == [3, 3]
+        assert [len(calls) for calls in http.multi_ms] == [2, 2]
+        assert [len(calls) for calls in http.by_length_ms[6]] == [2, 2]
         assert (http.size_bytes, http.threads) == (inside.size_bytes, inside.threads)
         assert http.peak_memory_bytes > 0
     assert facts["client_overhead_ms"] > 0
@@ -225,6 +344,27 @@ def test_the_fingerprint_reads_the_first_processor(tmp_path):
     found = fingerprint(path)
     assert found["processor"] == "Imaginary CPU @ 2.00GHz"
     assert found["instruction_sets"] == ["avx2", "fma", "avx512_vnni"]
+
+
+def test_the_fingerprint_knows_the_limits_of_its_control_groups(tmp_path):
+    """Oracle: files as both versions of the kernel's control groups write them; none where there is no limit."""
+    (tmp_path / "2" / "pod").mkdir(parents=True)
+    (tmp_path / "2" / "pod" / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "2" / "pod" / "memory.max").write_text("max\n")
+    (tmp_path / "2" / "memory.max").write_text(f"{3 * 2**30}\n")
+    (tmp_path / "member").write_text("0::/pod\n")
+    second = fingerprint(cgroups=tmp_path / "2", membership=tmp_path / "member")
+    assert (second["cgroup_cores"], second["cgroup_memory_gib"]) == (1.5, 3.0)
+    for name, text in {"cpu.cfs_quota_us": "-1", "cpu.cfs_period_us": "100000"}.items():
+        (tmp_path / "1" / "cpu").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "1" / "cpu" / name).write_text(text)
+    (tmp_path / "1" / "memory" / "pod").mkdir(parents=True)
+    (tmp_path / "1" / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712")
+    (tmp_path / "member").write_text("4:memory:/pod\n1:cpu:/\n")
+    first = fingerprint(cgroups=tmp_path / "1", membership=tmp_path / "member")
+    assert not {"cgroup_cores", "cgroup_memory_gib"} & set(first)
+    (tmp_path / "1" / "memory" / "pod" / "memory.limit_in_bytes").write_text(str(2**31))
+    assert fingerprint(cgroups=tmp_path / "1", membership=tmp_path / "member")["cgroup_memory_gib"] == 2.0
 
 
 def test_the_fingerprint_is_stable_and_tells_nothing_private():

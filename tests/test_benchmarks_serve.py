@@ -1,18 +1,16 @@
 """The benchmark of the service beside its peers, and its faults: their pure parts, and each in miniature."""
 
-import asyncio
 import json
 import random
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from serve_bundles import MAX_TOKENS, make_bundle, make_tokenizer
+from serve_bundles import MAX_TOKENS, make_bundle
 
 from artifact.errors import BenchError
 from artifact.manifest import Request, seal
@@ -28,154 +26,19 @@ from benchmarks.faults.swap import judge as judge_swap
 from benchmarks.faults.swap import swap
 from benchmarks.serve.__main__ import choose_rates
 from benchmarks.serve.__main__ import main as benchmark
-from benchmarks.serve.client import BROKEN, Line, Reply, ask_once, dial, make_request, read_head
 from benchmarks.serve.contestants import CONTESTANTS
 from benchmarks.serve.figures import interval, judge, latency, over, quantile_by_band, throughput
 from benchmarks.serve.inprocess import count_flops, sort_and_cut
-from benchmarks.serve.load import Arrived, closed_loop, open_loop, poisson_schedule
 from benchmarks.serve.page import render
-from benchmarks.serve.texts import Sized, draw_lengths, make_texts
+from benchmarks.serve.texts import Sized
 from pipeline.results import Interval
 from serve.config import ServiceConfig
 from serve.http.openapi import describe_api
 from serve.limits import Limits
+from serve.load.client import BROKEN, Reply
+from serve.load.loops import Arrived
 
 ENCODER = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 2}
-
-
-class Sink(asyncio.Transport):
-    """A connection whose other end is the test."""
-
-    def write(self, data):
-        self.written = data
-
-    def close(self):
-        pass
-
-
-class Echo(asyncio.Protocol):
-    """Answers each request with its own body; after so many it hangs up."""
-
-    def __init__(self, answers):
-        self.answers, self.received = answers, b""
-
-    def connection_made(self, transport):
-        self.transport = transport
-
-    def data_received(self, data):
-        self.received += data
-        while b"\r\n\r\n" in self.received:
-            head, _, rest = self.received.partition(b"\r\n\r\n")
-            length = read_head(b"X 200 \r\n" + head).length_bytes
-            if len(rest) < length:
-                return
-            self.received = rest[length:]
-            self.transport.write(answer_of(rest[:length]))
-            self.answers -= 1
-            if not self.answers:
-                self.transport.close()
-                return
-
-
-def answer_of(body):
-    return b"HTTP/1.1 200 OK\r\nX-Model: one\r\ncontent-length: %d\r\n\r\n" % len(body) + body
-
-
-@asynccontextmanager
-async def echoing(answers=0):
-    """The port of such a service."""
-    server = await asyncio.get_running_loop().create_server(lambda: Echo(answers), "127.0.0.1", 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-
-
-@pytest.mark.parametrize("piece", [1000, 1, 7])
-def test_the_client_reads_an_answer_however_it_arrives(piece):
-    """Oracle: the bodies of the answers, over one connection, by bytes, in pieces, and whole."""
-    bodies = [b"", b"{}", b"x" * 300, b"\r\n\r\n"]
-
-    async def ask() -> list[Reply]:
-        line, replies = Line(), []
-        line.connection_made(Sink())
-        for body in bodies:
-            coming, answer = line.ask(b"question"), answer_of(body)
-            for start in range(0, len(answer), piece):
-                assert not coming.done()
-                line.data_received(answer[start : start + piece])
-            replies.append(await coming)
-        return replies
-
-    replies = asyncio.run(ask())
-    assert [reply.body for reply in replies] == bodies
-    assert {reply.status for reply in replies} == {200}
-    assert {reply.header("x-model") for reply in replies} == {"one"}
-    assert all(reply.sent <= reply.ended for reply in replies)
-
-
-def test_a_connection_that_ends_is_told_from_an_answer():
-    """Oracle: a service that hangs up after two answers, and a port that nobody listens on any more."""
-
-    async def ask() -> list[int]:
-        async with echoing(answers=2) as port, dial(port, 1) as (line,):
-            statuses = [(await line.ask(make_request("/", b"a"))).status for _ in range(3)]
-        return [*statuses, (await ask_once(port, make_request("/", b"a"))).status]
-
-    assert asyncio.run(ask()) == [200, 200, BROKEN, BROKEN]
-
-
-def test_an_answer_without_a_length_is_refused():
-    """Oracle: HTTP, which lets it end with the connection or by chunks; 204 has none and ends at once."""
-    with pytest.raises(BenchError, match="Content-Length"):
-        read_head(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked")
-    assert read_head(b"HTTP/1.1 204 No Content").length_bytes == 0
-    assert read_head(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close").closes
-
-
-def test_loops_give_each_request_its_own_answer():
-    """Oracle: the requests' own numbers, echoed; in the open loop no latency is shorter than the request's own."""
-    bodies = [str(number).encode() for number in range(60)]
-    requests = [make_request("/", body) for body in bodies]
-
-    async def ask() -> tuple[list[Reply], list[Arrived]]:
-        async with echoing() as port, dial(port, 5) as lines:
-            closed = await closed_loop(lines, requests)
-            arrived = await open_loop(port, requests, [0.0] * 40 + [0.01] * 50, ready=2, most=3)
-        return closed.replies, arrived
-
-    replies, arrived = asyncio.run(ask())
-    assert [reply.body for reply in replies] == bodies
-    assert [each.reply.body for each in arrived] == [bodies[number % 60] for number in range(90)]
-    assert all(each.milliseconds >= each.reply.milliseconds for each in arrived)
-
-
-def test_arrivals_are_those_of_a_poisson_process():
-    """Oracle: its count has the mean of its variance, and gaps are exponential: mean as large as their deviation."""
-    schedules = [poisson_schedule(50, 10, seed) for seed in range(200)]
-    counts = np.array([len(schedule) for schedule in schedules])
-    assert counts.mean() == pytest.approx(500, rel=0.02)
-    assert counts.var() == pytest.approx(500, rel=0.3)
-    gaps = np.concatenate([np.diff(schedule) for schedule in schedules])
-    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)
-    assert all(schedule == sorted(schedule) and schedule[-1] < 10 for schedule in schedules)
-    assert poisson_schedule(50, 10, 3) == schedules[3]
-
-
-def test_lengths_are_those_asked_for():
-    """Oracle: the median and 99th percentile of the issue, before the longest are cut."""
-    lengths = np.array(draw_lengths(40_000, 1, longest=10_000))
-    assert np.median(lengths) == pytest.approx(20, abs=1)
-    assert np.quantile(lengths, 0.99) == pytest.approx(200, rel=0.06)
-    assert max(draw_lengths(1000, 1, longest=100)) == 100
-
-
-def test_texts_have_the_tokens_they_say():
-    """Oracle: the tokenizer."""
-    tokenizer = make_tokenizer()
-    texts = make_texts(tokenizer, [4, 16, 250, 1], seed=1)
-    assert [one.tokens for one in texts] == [4, 16, 250, 3]
-    assert [len(tokenizer.encode(one.text).ids) for one in texts] == [4, 16, 250, 3]
 
 
 def test_operations_are_those_of_the_products():
@@ -278,8 +141,9 @@ def reply(status: int, sent: float = 0.0, ended: float = 1.0, body: bytes = b"",
 
 def test_an_overloaded_service_is_judged_by_what_it_said():
     """Oracle: answers made up by hand: latencies count from the schedule, refusals from sending."""
-    arrived = [Arrived(0.0, reply(200, 0.5, 1.0)), Arrived(1.0, reply(429, 1.5, 1.51, head=b"H\r\nRetry-After: 1")),
-               Arrived(2.0, reply(429, 2.0, 2.02))]  # fmt: skip
+    arrived = [Arrived(0.0, 0.0, reply(200, 0.5, 1.0)),
+               Arrived(1.0, 1.0, reply(429, 1.5, 1.51, head=b"H\r\nRetry-After: 1")),
+               Arrived(2.0, 2.0, reply(429, 2.0, 2.02))]  # fmt: skip
     found = sort_out(arrived)
     assert found["accepted_ms"] == [1000.0]
     assert found["refused_ms"] == [10.0, 20.0]

@@ -15,8 +15,8 @@ from pipeline.__main__ import build_parser, main
 
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
-    "run", "plan", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "guard", "serve",
-    "key", "swap", "calibrate", "doctor",
+    "run", "plan", "digest", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "guard",
+    "serve", "key", "swap", "calibrate", "doctor", "load",
 )  # fmt: skip
 
 

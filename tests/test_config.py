@@ -113,6 +113,6 @@ def test_names_across_a_recipe_are_checked(tmp_path):
         load_recipe(path)
     path.write_text(text.replace("candidate: student/int8", "candidate: student/int4"), encoding="utf-8")
     with pytest.raises(
-        ConfigError, match="candidate is 'student/int4', expected one of teacher/pytorch, teacher/float"
+        ConfigError, match="candidate is 'student/int4', expected one of teacher/pytorch, teacher/pytorch-eager, "
     ):
         load_recipe(path)

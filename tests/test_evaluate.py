@@ -2,10 +2,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from artifact.dataset import Example
 from artifact.errors import BenchError, DataError
-from pipeline.evaluate import CHUNK, EvaluateConfig, answer_rows, evaluate, evaluate_stage
+from pipeline.answers import CHUNK, Answers, answer_rows
+from pipeline.evaluate import EvaluateConfig, evaluate, evaluate_stage
 from pipeline.metrics import count_discordance, find_changes, quality_ratio
 from pipeline.recipe import Recipe
 from serve.engine import Outputs
@@ -14,36 +17,44 @@ LABELS = ("a", "b", "c")
 
 
 class Reader:
-    """An engine that reads its answer off the text: `2 ...` is class 2; `offset` makes it wrong on purpose."""
+    """A row that reads its answer off the text: `2 ...` is class 2; `offset` makes it wrong on purpose.
+
+    `measures`: it also says how far a text is from what it knows, which is the number that ends the text.
+    """
 
     name = "reader/float32"
-    embedding_size = 0
-    problem = "single-label"
-    max_tokens = 8
+    threads = 1
+    size_bytes = 0
 
-    def __init__(self, labels=LABELS, *, offset=0, nan_at=None):
+    def __init__(self, labels=LABELS, *, offset=0, nan_at=None, sureness=1.0, measures=False):
         self.labels = labels
         self.offset = offset
         self.nan_at = nan_at
+        self.sureness = sureness
+        self.measures = measures
         self.batches = []
 
     def run(self, texts):
         self.batches.append(len(texts))
         answers = [(int(text.split()[0]) + self.offset) % len(self.labels) for text in texts]
         logits = np.eye(len(self.labels), dtype=np.float32)[answers]
+        logits *= [[float(text.split()[-1])] if text[-1].isdigit() else [self.sureness] for text in texts]
         if self.nan_at in texts:
             logits[texts.index(self.nan_at)] = np.nan
-        return Outputs(logits=logits, embeddings=np.zeros((len(texts), 0), np.float32), tokens=np.ones(len(texts), int))
+        far = np.array([[float(text.split()[-1])] for text in texts], np.float32) if self.measures else None
+        empty = np.zeros((len(texts), 0), np.float32)
+        return Outputs(logits=logits, embeddings=empty, tokens=np.ones(len(texts), int), domain=far)
 
 
 def test_rows_answer_in_the_order_of_the_test_file():
     """Oracle: the answer each text spells out; more texts than one chunk holds."""
     truths = np.random.default_rng(1).integers(3, size=CHUNK + 30)
     reader = Reader()
-    predictions, seconds = answer_rows({"r": lambda: reader}, LABELS, [f"{truth} words" for truth in truths])
-    assert predictions == {"r": truths.tolist()}
+    answers, absent = answer_rows({"r": lambda: reader}, LABELS, [f"{truth} words" for truth in truths])
+    assert answers["r"].predictions == truths.tolist()
     assert reader.batches == [CHUNK, 30]
-    assert seconds["r"] >= 0
+    assert answers["r"].seconds >= 0
+    assert absent == {}
 
 
 def test_only_one_engine_is_open_at_a_time():
@@ -73,9 +84,48 @@ def test_an_answer_that_is_not_finite_is_an_error():
         answer_rows({"r": lambda: Reader(nan_at="1 bad")}, LABELS, ["0 x", "1 bad"])
 
 
+def test_an_optional_row_that_does_not_open_is_left_out():
+    """Oracle: the reason, beside the others' answers; a row that has to be there is an error."""
+
+    def fail():
+        raise BenchError("there is no compiler here", "install one")
+
+    answers, absent = answer_rows({"t/pytorch-compiled": fail, "r": Reader}, LABELS, ["0 x"], ["1 y"])
+    assert (list(answers), absent) == (["r"], {"t/pytorch-compiled": "there is no compiler here"})
+    with pytest.raises(BenchError, match="no compiler"):
+        answer_rows({"t/pytorch": fail}, LABELS, ["0 x"])
+
+
+@pytest.mark.parametrize("measures", [False, True])
+def test_rows_are_scored_on_telling_what_is_out_of_domain(measures):
+    """Oracle: scikit-learn's area, by the distance where the graph gives one, else by the largest probability.
+
+    The number that ends a text is its distance, or how sure the row is.
+    """
+    random = np.random.default_rng(1)
+    inside, outside = random.gamma(4, size=50).round(2) + 0.01, random.gamma(2, size=30).round(2) + 0.01
+    texts = [f"0 in {number}" for number in inside]
+    answers, _ = answer_rows({"r": lambda: Reader(measures=measures)}, LABELS, texts, [f"0 out {n}" for n in outside])
+    found = evaluate(answers, [Example(text="", label=0)] * 50, LABELS, reference="r", seed=1).rows["r"]
+    # The score is a probability, in which sureness only grows, or the distance itself.
+    scores = np.concatenate([inside, outside]) * (1 if measures else -1)
+    area = roc_auc_score([0] * 50 + [1] * 30, scores)
+    assert found.out_of_domain_auroc.value == pytest.approx(area, abs=1e-9)
+    assert found.out_of_domain_auroc.low < area < found.out_of_domain_auroc.high
+    assert found.out_of_domain_score == ("distance" if measures else "probability")
+
+
+def make_answers(predictions):
+    nothing = np.empty(0)
+    return Answers(
+        predictions=predictions, seconds=0, strangeness=nothing, strangeness_outside=nothing, score="probability"
+    )
+
+
 def make_evaluation(truths, **predictions):
     test = [Example(text=str(number), label=truth) for number, truth in enumerate(truths)]
-    return evaluate(predictions, test, LABELS, reference="reference", seed=1)
+    answers = {name: make_answers(each) for name, each in predictions.items()}
+    return evaluate(answers, test, LABELS, reference="reference", seed=1)
 
 
 def test_scores_are_shares_of_the_examples():
@@ -87,6 +137,14 @@ def test_scores_are_shares_of_the_examples():
     assert candidate.agreement.value == 0.75
     assert (reference.ratio.low, reference.ratio.high, reference.agreement.value) == (1, 1, 1)
     assert candidate.predictions == (0, 1, 0, 1)
+    assert candidate.out_of_domain_auroc is candidate.out_of_domain_score is None
+
+
+def test_labels_are_compared_by_mcnemars_test():
+    """Oracle: scipy's binomial test on the examples of which just one row is right; a row beside itself gives 1."""
+    found = make_evaluation([0] * 40, reference=[0] * 31 + [1] * 9, candidate=[1] * 12 + [0] * 22 + [1] * 6)
+    assert found.rows["candidate"].mcnemar_p == pytest.approx(binomtest(3, 15).pvalue)
+    assert found.rows["reference"].mcnemar_p == 1
 
 
 def test_quality_ratio_of_the_reference_is_what_the_row_says():
@@ -125,8 +183,9 @@ def test_the_stage_reads_data_bundles_and_the_first_model():
         "bundle:teacher": "out/demo/bundles/teacher",
         "bundle:student": "out/demo/bundles/student",
         "model:teacher": "out/demo/models/teacher",
+        "floor:bag-of-words": "out/demo/floors/bag-of-words",
     }
     assert stage.config == EvaluateConfig(
-        rows=("teacher/pytorch", "teacher/float32", "teacher/int8", "student/float32", "student/int8"),
+        rows=("teacher/pytorch", "teacher/float32", "teacher/int8", "student/float32", "student/int8", "bag-of-words"),
         reference="teacher/float32",
     )

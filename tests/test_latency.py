@@ -4,6 +4,7 @@ import itertools
 import os
 import signal
 import time
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,6 +17,10 @@ from serve.latency.plan import WarmUpLimits, Workload, is_flat, warm_up
 WORKLOAD = Workload(
     texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=4, calls_per_round=3, batch_size=2, batches_per_round=2, seed=7
 )
+MIXED = Workload(
+    texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=2, calls_per_round=2, batch_size=2, batches_per_round=1, seed=7,
+    streams=2, queries_per_round=2, by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
+)  # fmt: skip
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=0.5)
 
 
@@ -24,6 +29,8 @@ class Sleeper:
 
     def __init__(self, log, dies_at=None):
         self.log, self.dies_at, self.calls = log, dies_at, 0
+        with log.with_suffix(".opened").open("a") as file:
+            file.write("x")
         self.threads = int(os.environ["OMP_NUM_THREADS"])
         self.size_bytes = 123
 
@@ -37,6 +44,14 @@ class Sleeper:
             file.write(f"{begun} {time.perf_counter_ns()} {' '.join(texts)}\n")
 
 
+class Stubborn(Sleeper):
+    """Runs on more threads than it is given."""
+
+    def __init__(self, log):
+        super().__init__(log)
+        self.threads += 1
+
+
 def refuse():
     raise ValueError("the graph has no outputs")
 
@@ -45,6 +60,11 @@ def contestants(folder, *names, **options):
     return [
         Contestant(name=name, factory=partial(Sleeper, folder / f"{name}.log", **options), threads=1) for name in names
     ]
+
+
+def logged(folder, name):
+    lines = (folder / f"{name}.log").read_text().splitlines()
+    return [(int(begun), int(ended), texts) for begun, ended, texts in (line.split(" ", 2) for line in lines)]
 
 
 def calls(folder, name):
@@ -136,6 +156,61 @@ def test_a_contestant_that_does_not_open_says_why():
     broken = Contestant(name="student/int8", factory=refuse, threads=1)
     with pytest.raises(BenchError, match=r"student/int8 died .*exit code 1; ValueError: the graph has no outputs"):
         measure([broken], WORKLOAD, limits=SHORT)
+
+
+def test_a_lost_contestant_is_borne_by_who_asks_for_it(tmp_path):
+    """Oracle: the engine's own signal in its second turn, a factory that raises; the healthy one gets every round."""
+    lost = {}
+    healthy, doomed = contestants(tmp_path, "healthy"), contestants(tmp_path, "doomed", dies_at=16)
+    broken = Contestant(name="broken", factory=refuse, threads=1)
+    rows = measure([*doomed, broken, *healthy], WORKLOAD, limits=SHORT, lose=lost.__setitem__)
+    assert [row.name for row in rows] == ["healthy"]
+    assert [turn.index for turn in rows[0].rounds] == [0, 1, 2, 3]
+    assert {name: error.problem.split(": ", 1)[1] for name, error in lost.items()} == {
+        "broken": "exit code 1; ValueError: the graph has no outputs",
+        "doomed": "killed by SIGKILL",
+    }
+
+
+def test_threads_that_were_not_asked_for(tmp_path):
+    """Oracle: an engine that takes one more than its environment says."""
+    stubborn = Contestant(name="stubborn", factory=partial(Stubborn, tmp_path / "log"), threads=1)
+    with pytest.raises(BenchError, match="stubborn was given 1 threads and says that it runs on 2"):
+        measure([stubborn], WORKLOAD, limits=SHORT)
+
+
+def test_queries_and_lengths_are_timed_one_by_one(tmp_path):
+    """Oracle: the engine's log against the walk written out by hand; a length beyond the longest input is not asked."""
+    (short,) = contestants(tmp_path, "short")
+    (row,) = measure([replace(short, max_tokens=15)], MIXED, limits=SHORT)
+    turn = row.rounds[1]
+    inside = [texts for begun, ended, *texts in logged(tmp_path, "short") if turn.begun_ns <= begun < turn.ended_ns]
+    queries, lengths, batch = [["eeeee a"], ["bb ccc"]], [["y y"], ["w w"]], [["ccc dddd"]]
+    assert inside == [["ccc"], ["dddd"], queries[0], *queries, lengths[0], *lengths, *batch], "each first untimed"
+    assert (len(turn.single_ms), len(turn.multi_ms)) == (2, 2)
+    assert {tokens: len(calls) for tokens, calls in turn.by_length_ms.items()} == {4: 2}
+    assert min(*turn.multi_ms, *turn.by_length_ms[4]) >= 1
+
+
+def test_more_rounds_while_they_are_asked_for(tmp_path):
+    """Oracle: counts by hand: thrice two rounds, of the same processes, the later ones of single texts and batches."""
+    shown, kept = [], []
+
+    def more(taken):
+        shown.append({name: len(turns) for name, turns in taken.items()})
+        return len(taken["one"]) < 6
+
+    rows = measure(
+        contestants(tmp_path, "one", "two"), MIXED, limits=SHORT, more=more, keep=lambda *turn: kept.append(turn)
+    )
+    assert shown == [{"one": count, "two": count} for count in (2, 4, 6)]
+    assert len(kept) == 12
+    for row in rows:
+        assert [turn.index for turn in row.rounds] == [0, 1, 2, 3, 4, 5]
+        assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, 0, 0, 0, 0]
+        assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 4
+        assert all((len(turn.single_ms), turn.batch_texts) == (2, 2) for turn in row.rounds)
+        assert [len((tmp_path / f"{row.name}.opened").read_text())] == [1]
 
 
 def test_last_error_keeps_the_lines_below_the_message():

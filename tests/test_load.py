@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from artifact.errors import BenchError
+from pipeline.bench_http import check_threads_of
 from serve.latency.client import Connection, Target
 from serve.latency.over_http import measure_client_overhead_ms, measure_over_http
 from serve.latency.plan import WarmUpLimits, Workload
@@ -38,7 +39,7 @@ ECHO = """
             self.wfile.write(body)
 
         def do_GET(self):
-            self.answer(200, {})
+            self.answer(200, {"threads": {"intra_op_threads": 3}})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -100,6 +101,30 @@ def test_every_target_gets_every_round_of_the_same_texts(echo, tmp_path):
             assert turn.texts_per_second <= 3 / 0.002, "three connections, 2 ms each"
     assert 0 < load.client_cpu_share < 1.5
     assert {s["path"] for s in seen} == {"/predict"}
+
+
+def test_queries_and_lengths_go_one_after_the_other(echo, tmp_path):
+    """Oracle: what the server says it saw; a query is one request, of lists, since a flat list of two is a pair."""
+    workload = Workload(
+        texts=("one", "two", "drei"), rounds=1, calls_per_round=1, batch_size=1, batches_per_round=0,
+        streams=2, queries_per_round=2, by_length={4: ("four", "tokens"), 600: ("many",)}, calls_per_length=2,
+    )  # fmt: skip
+    target = Target(name="student/int8", port=echo.service.port, max_tokens=512)
+    (measured,) = measure_over_http([target], workload, limits=SHORT, connections=1).targets
+    (turn,) = measured.rounds
+    seen = [json.loads(line) for line in (tmp_path / "seen.jsonl").read_text().splitlines()]
+    inside = [s["inputs"] for s in seen if turn.begun_ns < s["begun"] < turn.ended_ns]
+    first, second = [["one"], ["two"]], [["drei"], ["one"]]
+    assert inside == ["one", first, first, second, "four", "four", "tokens"]
+    assert (len(turn.multi_ms), len(turn.by_length_ms[4]), turn.batch_texts) == (2, 2, 0)
+    assert min(*turn.multi_ms, *turn.by_length_ms[4]) >= 2
+
+
+def test_a_service_on_other_threads_than_it_was_given(echo):
+    """Oracle: what the server says of itself."""
+    check_threads_of(echo, 3)
+    with pytest.raises(BenchError, match="service echo was given 2 threads and runs on 3"):
+        check_threads_of(echo, 2)
 
 
 def test_an_answer_other_than_200_is_an_error_with_status_and_body(echo):

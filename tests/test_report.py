@@ -28,10 +28,12 @@ from pipeline.heatmaps import draw_cka, draw_relations
 from pipeline.junit import render_junit
 from pipeline.markdown import escape, render_summary
 from pipeline.page import render_page
-from pipeline.plots import VARIABLES, plot_quality_against_latency
+from pipeline.plot_quality import plot_quality_against_latency
+from pipeline.plots import VARIABLES
 from pipeline.publish import BEGIN, END, publish
 from pipeline.recipe import Recipe
-from pipeline.report import compare, report_stage
+from pipeline.report import report_stage
+from pipeline.report_command import compare
 from pipeline.results import Interval
 from pipeline.table import (
     exact,
@@ -101,7 +103,7 @@ def test_summary_opens_with_the_verdict(report):
     """Oracle: recorded, as a reviewer sees it; numbers follow from the example's seed."""
     lines = render_summary(report).splitlines()
     assert lines[0] == "## ✓ Pass: demo"
-    assert lines[2].startswith("student/int8 keeps 98.6 % [97.4, 99.8] of the accuracy of teacher/pytorch, is 13.7x [")
+    assert lines[2].startswith("student/int8 keeps 98.6 % [97.4, 99.8] of the accuracy of teacher/pytorch, is 13.8x [")
     assert lines[4].startswith("| row | accuracy | kept | p50 | p90 | speed-up | texts/s | HTTP p50 | size | smaller |")
     assert lines[11] == "| bag-of-words | 86.7 % [84.3, 88.7] | 88.8 % [86.3, 91.3] | — | — | — | — | — | — | — |"
     assert "| ✓ pass | size | size | 0.154 | <= 0.25 | teacher/float32 |" in lines
@@ -267,10 +269,9 @@ def test_heatmaps_hold_every_number_and_say_what_they_show(report):
     """Oracle: the matrices; the description carries the range and the last layers to those who cannot see."""
     (likeness,) = find_likenesses(report)
     drawings = {"cka": draw_cka(likeness, "cka"), "relations": draw_relations(likeness, "relations")}
-    assert drawings["cka"].startswith(
-        '<svg role="img" aria-label="CKA of the layers of student, down, and of teacher, across: 0.08 to 0.98, '
-        'the last two layers 0.98"'
-    )
+    assert drawings["cka"].startswith('<svg role="img" aria-labelledby="cka-title" ')
+    told = "CKA of the layers of student, down, and of teacher, across: 0.08 to 0.98, the last two layers 0.98"
+    assert f'<title id="cka-title">{told}</title>' in drawings["cka"]
     assert "KK 0.30 to 1.13, the last two layers 0.30" in drawings["relations"]
     matrices = {"cka": [likeness.fidelity.cka], "relations": likeness.fidelity.relation_kl.model_dump().values()}
     for name, drawing in drawings.items():
@@ -394,6 +395,7 @@ def test_the_stage_writes_four_files_and_the_verdict(tmp_path):
     for name in ("teacher", "student"):
         seal_as(tmp_path / "models" / name, "model")
         seal_as(tmp_path / "bundles" / name, "bundle")
+    seal_as(tmp_path / "floors" / "bag-of-words", "floor")
     stage, work = report_stage(Recipe.model_validate(RECIPE), tmp_path)
     manifest = run_stage(stage, work)
     assert sorted(manifest.files) == ["junit.xml", "report.html", "report.json", "summary.md"]
@@ -431,8 +433,8 @@ def test_a_broken_evaluation_is_one_clear_error(tmp_path):
         seal_as(tmp_path / name, name)
     recipe = Recipe.model_validate(RECIPE)
     _, work = report_stage(recipe.model_copy(update={"models": {"teacher": recipe.models["teacher"]}}), tmp_path)
-    for folder in ("models", "bundles"):
-        seal_as(tmp_path / folder / "teacher", folder)
+    for folder in ("models/teacher", "bundles/teacher", "floors/bag-of-words"):
+        seal_as(tmp_path / folder, "any")
     with pytest.raises(ArtifactError, match=r"evaluation\.json cannot be read"):
         work(Path(tmp_path))
 

@@ -21,8 +21,8 @@ from artifact.digest import hash_file
 from artifact.progress import say
 from benchmarks.cascade.both import open_both
 from benchmarks.cascade.page import write_page
-from pipeline.bench import make_workload
 from pipeline.bench_config import BenchConfig
+from pipeline.bench_inputs import make_workload
 from pipeline.machine import fingerprint, load_average
 from serve.latency.in_process import Contestant, measure
 from serve.runtime import Runtime
@@ -77,7 +77,9 @@ def measure_cascades(bundles: Path, data: Path, threads: int, rounds: int, calls
         )
         for level, found in calibrations.items()
     }
-    config = BenchConfig(threads=threads, rounds=rounds, calls_per_round=calls, texts=len(texts))
+    config = BenchConfig(
+        scenarios=("SingleStream", "Offline"), threads=threads, rounds=rounds, calls_per_round=calls, texts=len(texts)
+    )
     workload = make_workload(config, texts)
     contestants = [Contestant(name=name, factory=opener, threads=threads) for name, opener in openers.items()]
     before = load_average()

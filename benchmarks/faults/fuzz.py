@@ -14,9 +14,9 @@ from artifact.progress import progress, say
 from benchmarks.faults.mutate import CONTENT_TYPES, mutate
 from benchmarks.faults.overload import healthy
 from benchmarks.faults.service import Setup, count_answers, resident_bytes, serving, workers_of
-from benchmarks.serve.client import BROKEN, Line, ask_once, connect, make_request
 from benchmarks.serve.contestants import python_of
 from serve.latency.server import Server
+from serve.load.client import BROKEN, Address, Line, ask_once, connect, make_request
 
 EXAMPLES = 400
 """Of each operation in one run of schemathesis."""
@@ -122,7 +122,7 @@ async def _send(port: int, requests: Sequence[bytes]) -> Counter[str]:
     statuses, line = Counter[str](), Line()
     for request in requests:
         if not line.alive:
-            line = await connect(port)
+            line = await connect(Address(port))
         try:
             reply = await asyncio.wait_for(line.ask(request), SECONDS_TO_ANSWER)
         except TimeoutError:
@@ -130,7 +130,7 @@ async def _send(port: int, requests: Sequence[bytes]) -> Counter[str]:
             statuses["silent"] += 1
             continue
         if reply.status == BROKEN:  # the service had ended the connection after the answer before: once more
-            reply = await ask_once(port, request)
+            reply = await ask_once(Address(port), request)
         statuses["broken" if reply.status == BROKEN else str(reply.status)] += 1
     line.close()
     return statuses

@@ -20,8 +20,8 @@ from benchmarks.faults.service import (
     serving,
     workers_of,
 )
-from benchmarks.serve.client import Reply
 from serve.latency.server import Server
+from serve.load.client import Reply
 
 SECONDS_TO_RETURN = 30.0
 RIGHT_IN_A_ROW = 20
@@ -75,9 +75,9 @@ async def _kill_one(server: Server, events: list[Event], order: random.Random) -
     workers = workers_of(server)
     if not workers:
         raise BenchError("the service has no worker process of its own that could be killed")
-    at, before = time.perf_counter(), len(events)
+    at, before = time.monotonic(), len(events)
     os.kill(order.choice(workers), signal.SIGKILL)
-    while time.perf_counter() - at < SECONDS_TO_RETURN:
+    while time.monotonic() - at < SECONDS_TO_RETURN:
         await asyncio.sleep(0.02)
         later = [event for event in events[before:] if event.sent > at]
         if len(later) >= RIGHT_IN_A_ROW and all(event.right for event in later[-RIGHT_IN_A_ROW:]):

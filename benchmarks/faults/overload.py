@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.faults.service import OK, Setup, make_asking, measure_capacity, serving
-from benchmarks.serve.client import ask_once, dial, make_request
-from benchmarks.serve.load import Arrived, closed_loop, open_loop, poisson_schedule
 from benchmarks.serve.texts import Sized
 from serve.latency.server import Server
+from serve.load.client import Address, ask_once, dial, make_request
+from serve.load.loops import Arrived, closed_loop, open_loop, poisson_schedule
 
 REFUSED = 429
 PROBE_SECONDS = 10.0
@@ -30,14 +30,14 @@ async def _overload(setup: Setup, server: Server, texts: list[Sized], factor: fl
     capacity = await measure_capacity(port, requests)
     batch_tokens = int(server.read_json("/info")["max_batch_tokens"])
     batches = [make_asking([one.text for one in batch], setup) for batch in fill_batches(texts, batch_tokens)]
-    async with dial(port, 1) as lines:
+    async with dial(Address(port), 1) as lines:
         alone = (await closed_loop(lines, requests[:200])).replies
         full = (await closed_loop(lines, (batches * 40)[:40])).replies
     schedule = poisson_schedule(factor * capacity, seconds, seed=3)
-    begun, cpu = time.perf_counter(), time.process_time()
+    begun, cpu = time.monotonic(), time.process_time()
     probes = asyncio.create_task(_probe(port, requests[:50], begun + seconds))
-    arrived = await open_loop(port, requests, schedule)
-    share = (time.process_time() - cpu) / (time.perf_counter() - begun)
+    arrived = (await open_loop(Address(port), requests, schedule)).arrived
+    share = (time.process_time() - cpu) / (time.monotonic() - begun)
     return {
         "capacity": capacity,
         "factor": factor,
@@ -76,10 +76,10 @@ def sort_out(arrived: list[Arrived]) -> dict[str, Any]:
 async def _probe(port: int, requests: list[bytes], after: float) -> list[tuple[float, int, float]]:
     """One text after another from the end of the load: seconds since, status, milliseconds."""
     found = []
-    await asyncio.sleep(max(0.0, after - time.perf_counter()))
-    begun, number = time.perf_counter(), 0
-    while time.perf_counter() - begun < PROBE_SECONDS:
-        reply = await ask_once(port, requests[number % len(requests)])
+    await asyncio.sleep(max(0.0, after - time.monotonic()))
+    begun, number = time.monotonic(), 0
+    while time.monotonic() - begun < PROBE_SECONDS:
+        reply = await ask_once(Address(port), requests[number % len(requests)])
         found.append((round(reply.sent - begun, 4), reply.status, round(reply.milliseconds, 2)))
         number += 1
         await asyncio.sleep(PROBE_PAUSE_SECONDS)
@@ -95,4 +95,4 @@ def seconds_to_normal(found: dict[str, Any]) -> float:
 
 def healthy(port: int) -> bool:
     """Whether it says that it is ready."""
-    return asyncio.run(ask_once(port, make_request("/health", b"", method="GET"))).status == OK
+    return asyncio.run(ask_once(Address(port), make_request("/health", b"", method="GET"))).status == OK

@@ -16,12 +16,13 @@ import psutil
 from numpy.typing import NDArray
 
 from artifact.errors import BenchError
-from benchmarks.serve.client import BROKEN, Line, Reply, ask_once, connect, dial, make_request
 from benchmarks.serve.contestants import ROOT
-from benchmarks.serve.load import closed_loop
-from benchmarks.serve.texts import LONGEST_TOKENS, Sized, mixed_texts
+from benchmarks.serve.texts import Sized, mixed_texts
 from serve.latency.in_process import child_environment
 from serve.latency.server import Server, Service, free_port, running
+from serve.load.client import BROKEN, Address, Line, Reply, ask_once, connect, dial, make_request
+from serve.load.loops import closed_loop
+from serve.load.texts import LONGEST_TOKENS
 
 OK = 200
 TOLERANCE = 1e-4
@@ -128,7 +129,7 @@ def is_same(found: NDArray[np.float64], expected: NDArray[np.float64]) -> bool:
 
 async def ask_each(port: int, requests: Sequence[bytes]) -> list[NDArray[np.float64]]:
     """The answers one after the other; `BenchError` when one is refused."""
-    async with dial(port, 1) as lines:
+    async with dial(Address(port), 1) as lines:
         replies = (await closed_loop(lines, requests)).replies
     for reply in replies:
         if reply.status != OK:
@@ -136,13 +137,13 @@ async def ask_each(port: int, requests: Sequence[bytes]) -> list[NDArray[np.floa
     return [read_numbers(reply.body) for reply in replies]
 
 
-async def measure_capacity(port: int, requests: Sequence[bytes], connections: int = 32) -> float:
-    """Requests a second over so many connections."""
+async def measure_capacity(port: int, requests: Sequence[bytes], connections: int = 8) -> float:
+    """Requests answered a second, over so few connections that even a short queue refuses hardly any."""
     asked = requests[:CAPACITY_REQUESTS]
-    async with dial(port, connections) as lines:
+    async with dial(Address(port), connections) as lines:
         await closed_loop(lines, asked[: len(asked) // 4])
         found = await closed_loop(lines, asked)
-    return len(asked) / found.seconds
+    return sum(reply.status == OK for reply in found.replies) / found.seconds
 
 
 async def keep_asking(
@@ -163,7 +164,7 @@ async def keep_asking(
         order, line = random.Random(number), Line()  # noqa: S311 - no secret
         while not stop.is_set():
             if not line.alive:
-                line = await connect(port)
+                line = await connect(Address(port))
             which = order.randrange(len(requests))
             reply = await line.ask(requests[which])
             keep(which, reply)
@@ -178,7 +179,7 @@ async def keep_asking(
 
 def count_answers(port: int) -> Counter[str]:
     """Answers the service says it gave, by status: of `/metrics`."""
-    reply = asyncio.run(ask_once(port, make_request("/metrics", b"", method="GET")))
+    reply = asyncio.run(ask_once(Address(port), make_request("/metrics", b"", method="GET")))
     return count_statuses(reply.body.decode())
 
 

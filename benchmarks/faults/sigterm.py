@@ -10,8 +10,8 @@ from typing import Any
 
 from artifact.progress import progress
 from benchmarks.faults.service import OK, Setup, keep_asking, make_asking, serving
-from benchmarks.serve.client import Reply
 from serve.latency.server import Server
+from serve.load.client import Reply
 
 SECONDS_TO_END = 30.0
 
@@ -44,10 +44,10 @@ async def _end(server: Server, requests: Sequence[bytes], connections: int, wait
         )
     )
     await asyncio.sleep(wait)
-    at = time.perf_counter()
+    at = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
     status = await asyncio.to_thread(server.process.wait, SECONDS_TO_END)
-    seconds = time.perf_counter() - at
+    seconds = time.monotonic() - at
     stop.set()
     await load
     return {**describe_end(replies, at), "exit_status": status, "seconds_to_end": round(seconds, 3)}

@@ -8,8 +8,9 @@ import numpy as np
 
 from artifact.progress import progress
 from benchmarks.faults.service import OK, Setup, make_asking, measure_capacity, resident_bytes, serving
-from benchmarks.serve.load import open_loop, poisson_schedule
 from serve.latency.server import Server
+from serve.load.client import Address
+from serve.load.loops import open_loop, poisson_schedule
 
 SHARE = 0.7
 """Of the capacity."""
@@ -38,7 +39,7 @@ async def _soak(setup: Setup, server: Server, seconds: float, window: float, tex
             at = time.perf_counter() - begun
             schedule = poisson_schedule(SHARE * capacity, window, seed=number)
             turned = requests[number % len(requests) :] + requests[: number % len(requests)]
-            arrived = await open_loop(port, turned, schedule)
+            arrived = (await open_loop(Address(port), turned, schedule)).arrived
             answered = [each.milliseconds for each in arrived if each.reply.status == OK]
             shares = np.quantile(answered, [0.5, 0.99]) if answered else [float("nan")] * 2
             windows.append(

@@ -29,8 +29,8 @@ from benchmarks.faults.service import (
     resident_bytes,
     serving,
 )
-from benchmarks.serve.client import Reply, ask_once, make_request
 from serve.latency.server import Server
+from serve.load.client import Address, Reply, ask_once, make_request
 
 NAMES = ("one", "two")
 TEXTS = 40
@@ -87,7 +87,7 @@ async def _swap(setup: Setup, server: Server, key: str, times: int, connections:
 
 
 async def _exchange(port: int, model: str, bundle: str, headers: dict[str, str]) -> float:
-    reply = await ask_once(port, make_request(PATH, {"model": model, "bundle": bundle}, headers))
+    reply = await ask_once(Address(port), make_request(PATH, {"model": model, "bundle": bundle}, headers))
     if reply.status != OK:
         raise BenchError(f"a swap was answered with {reply.status}: {reply.body[:300].decode(errors='replace')}")
     return round(reply.milliseconds / 1e3, 4)

@@ -22,7 +22,8 @@ from pipeline.plan_config import PlanConfig, PlannedPrecision
 from pipeline.plan_engine import Opening, take_turn
 from pipeline.plan_records import Candidate
 from serve.bundle import TOKENIZER, Bundle, open_bundle
-from serve.latency.plan import Round, Task, Workload, take_turns
+from serve.latency.plan import Round, Task, Workload
+from serve.latency.turns import take_turns
 
 TRAINED, RANDOM = "trained", "random"
 VARIANTS: dict[PlannedPrecision, str] = {"float32": "variant", "int8": "int8_variant"}

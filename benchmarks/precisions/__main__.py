@@ -20,8 +20,8 @@ from artifact.stage import run_stage
 from benchmarks.precisions.page import write_page
 from export.config import ExportConfig, Precision
 from export.run import export_stage
-from pipeline.bench import make_workload
 from pipeline.bench_config import BenchConfig
+from pipeline.bench_inputs import make_workload
 from pipeline.evaluate import answer_rows
 from pipeline.machine import fingerprint, load_average
 from serve.latency.in_process import Contestant, measure
@@ -60,7 +60,8 @@ def measure_output(root: Path, models: list[str], threads: int, rounds: int) -> 
     }
     test, labels = read_split(root / "data", "test"), read_info(root / "data").labels
     answers, _ = answer_rows(openers, labels, [example.text for example in test])
-    workload = make_workload(BenchConfig(threads=threads, rounds=rounds), [example.text for example in test])
+    config = BenchConfig(scenarios=("SingleStream", "Offline"), threads=threads, rounds=rounds)
+    workload = make_workload(config, [example.text for example in test])
     contestants = [Contestant(name=row, factory=opener, threads=threads) for row, opener in openers.items()]
     before = load_average()
     measured = {row.name: row for row in measure(contestants, workload)}

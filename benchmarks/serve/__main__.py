@@ -23,7 +23,7 @@ from artifact.progress import progress, say
 from benchmarks.serve.contestants import CONTESTANTS, OURS, Place
 from benchmarks.serve.footprint import measure_footprint
 from benchmarks.serve.inprocess import Worker, opened
-from benchmarks.serve.latency import Load, choose_all, take_turn
+from benchmarks.serve.measure import Load, choose_all, take_turn
 from benchmarks.serve.page import PAGE, render
 from benchmarks.serve.servers import Contender, started
 from benchmarks.serve.texts import even_texts, mixed_texts

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact.errors import BenchError
-from benchmarks.serve.client import make_request
 from serve.latency.in_process import child_environment
 from serve.latency.server import Service, free_port
+from serve.load.client import make_request
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = "ours"

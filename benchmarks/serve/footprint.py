@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serve.client import dial, make_request
 from benchmarks.serve.contestants import ROOT, name_alone
-from benchmarks.serve.load import closed_loop
 from benchmarks.serve.texts import Sized
 from serve.bundle import open_bundle, size_of
 from serve.latency.in_process import child_environment
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.server import Server, Service, free_port, running
+from serve.load.client import Address, dial, make_request
+from serve.load.loops import closed_loop
 
 
 def measure_footprint(
@@ -35,7 +35,7 @@ def measure_footprint(
 
 
 async def _load(port: int, requests: Sequence[bytes]) -> None:
-    async with dial(port, 32) as lines:
+    async with dial(Address(port), 32) as lines:
         await closed_loop(lines, requests)
 
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from artifact.errors import BenchError
 from artifact.progress import say
-from benchmarks.serve.client import Reply
 from benchmarks.serve.contestants import CONTESTANTS, OURS, Contestant, Knobs, Place
-from benchmarks.serve.load import open_loop, poisson_schedule
 from benchmarks.serve.servers import WARM_UP_REQUESTS, Contender, ask_all, check_embeddings, started
 from benchmarks.serve.texts import Sized
+from serve.load.client import Address, Reply
+from serve.load.loops import open_loop, poisson_schedule
 
 CONNECTIONS = 32
 CHECKED_TEXTS = 24
@@ -68,7 +68,7 @@ def take_turn(contender: Contender, load: Load, rates: dict[str, float], index: 
         for name, rate in rates.items():
             schedule = poisson_schedule(rate, load.open_seconds, load.seed + index)
             with _watch_client() as share:
-                arrived = await open_loop(contender.port, mixed, schedule)
+                arrived = (await open_loop(Address(contender.port), mixed, schedule)).arrived
             found[name] = {**collect((each.milliseconds, each.reply) for each in arrived), **share}
         return found
 

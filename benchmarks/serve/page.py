@@ -21,8 +21,9 @@ from benchmarks.serve.figures import (
     reached_rate,
     throughput,
 )
-from benchmarks.serve.texts import BANDS, MEDIAN_TOKENS, P99_TOKENS
+from benchmarks.serve.texts import BANDS
 from pipeline.results import Interval
+from serve.load.texts import MEDIAN_TOKENS, P99_TOKENS
 
 PAGE = Path("docs/results/service.md")
 
@@ -52,6 +53,7 @@ def render(results: Results) -> str:
         introduction,
         "## Bars\n\n" + _table(("bar", "figure", ""), [_bar(bar) for bar in list_bars(results)], "lrl"),
         "## Over HTTP\n\n" + _over_http(results),
+        _bound(results),
         "## By length\n\n99th percentile in the open loop, milliseconds.\n\n" + _by_band(results),
         "## In process\n\n" + _in_process(results),
         "## Start and memory of the int8 bundle\n\n" + _footprint(results["footprint"]),
@@ -116,6 +118,15 @@ def _cell(results: Results, name: str, scenario: str, share: float) -> str:
 def _count_failures(results: Results, name: str) -> int:
     scenarios = ("single", "closed", *results["rates"])
     return sum(sum(taken[name][scenario]["failures"].values()) for taken in results["rounds"] for scenario in scenarios)
+
+
+def _bound(results: Results) -> str:
+    """What no scheduling can change: the mean latency of a closed loop is set by its throughput."""
+    best = 32e3 / max(interval(results, throughput(results, name)).value for name in names_of(results))
+    return (
+        "With 32 connections that each wait for their answer, the mean latency is 32 over the throughput (Little's\n"
+        f"law), whatever the order: {best:.0f} ms at the highest throughput above. No p99 can be lower than that.\n"
+    )
 
 
 def _by_band(results: Results) -> str:

@@ -8,10 +8,11 @@ import numpy as np
 import psutil
 
 from artifact.errors import BenchError
-from benchmarks.serve.client import HOST, dial
 from benchmarks.serve.contestants import Contestant, Knobs, Place
-from benchmarks.serve.load import Closed, closed_loop
+from serve.latency.client import HOST
 from serve.latency.server import Server, running
+from serve.load.client import Address, dial
+from serve.load.loops import Closed, closed_loop
 
 WARM_UP_REQUESTS = 128
 LARGEST_DISTANCE = 1e-4
@@ -75,7 +76,7 @@ def started(contestant: Contestant, place: Place, knobs: Knobs) -> Iterator[Cont
 
 async def ask_all(contender: Contender, requests: list[bytes], connections: int) -> Closed:
     """All requests over so many new connections."""
-    async with dial(contender.port, connections) as lines:
+    async with dial(Address(contender.port), connections) as lines:
         if not all(line.alive for line in lines):
             raise BenchError(f"{contender.contestant.name} accepts no connection on {HOST}:{contender.port}")
         return await closed_loop(lines, requests)

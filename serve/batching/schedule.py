@@ -14,8 +14,9 @@ from serve.batching.ticket import Ticket
 
 AGE_SECONDS = 0.05
 """How long short texts may overtake a long one."""
-WINDOW_ROWS = 64
-"""Rows looked at to fill one run: enough to find some of like lengths, few enough to sort while a core waits."""
+WINDOW_ROWS = 16
+"""Rows looked at to fill one run. More would find more of like lengths, and make those of rare lengths wait longer
+for them (docs/log.md)."""
 ROUND_ROWS = 8
 """Rows of one request that enter a window before the next request has its turn."""
 

@@ -89,13 +89,17 @@ class Desk:
     async def ask(self, lane: Lane, texts: Sequence[Text], *, truncate: bool | None = None) -> Answer:
         """The lane's answer; `Problem` 413 when `truncate` is false and a text is too long."""
         answer = await lane.run(texts)
-        for watcher in self.watchers:
-            watcher(lane, texts, answer)
+        self.tell(lane, texts, answer)
         truncated = answer.outputs.truncated
         if truncate is False and truncated is not None and truncated.any():
             message = f"a text is longer than {lane.engine.max_tokens} tokens and `truncate` is false"
             raise Problem(413, "Validation", message)
         return answer
+
+    def tell(self, lane: Lane, texts: Sequence[Text], answer: Answer) -> None:
+        """Let all who watch see an answer; of long texts it may have several rows each."""
+        for watcher in self.watchers:
+            watcher(lane, texts, answer)
 
     async def embed(
         self,

@@ -42,6 +42,7 @@ class OurRoutes:
         texts = check_texts(asked.texts, self._desk.limits)
         reading = Reading(engine=engine, texts=texts, overlap=engine.max_tokens // 4, truncate=asked.truncate)
         answer = await lane.run_tokens(reading.tokenize, reading.cost)
+        self._desk.tell(lane, reading.texts, answer)
         return await lane.work_out(partial(_tell_tags, asked, reading, lane, answer), reading.cost)
 
     async def answer(self, asked: AnswerRequest, lane: Lane) -> Response:
@@ -55,6 +56,7 @@ class OurRoutes:
         overlap = max(engine.max_tokens // 4, asked.max_answer_tokens - 1)
         reading = Reading(engine=engine, texts=asked.pairs, overlap=overlap)
         answer = await lane.run_tokens(reading.tokenize, reading.cost)
+        self._desk.tell(lane, reading.texts, answer)
         return await lane.work_out(partial(_tell_answers, asked, reading, lane, answer), reading.cost)
 
     async def classify(self, asked: ClassifyRequest, lane: Lane) -> Response:

@@ -6,7 +6,7 @@ general client costs a good part of a millisecond, and a benchmark would count t
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -26,10 +26,14 @@ class Target:
     port: int
     path: str = "/predict"
     headers: Mapping[str, str] = field(default_factory=dict)
+    max_tokens: int | None = None
+    """Longest text it reads whole; fixed lengths beyond it are not asked of it. None: any."""
 
-    def request(self, text: str) -> bytes:
-        """The whole request, ready to be sent."""
-        body = json.dumps({"inputs": text}, ensure_ascii=False).encode()
+    def request(self, texts: str | Sequence[str]) -> bytes:
+        """The whole request, ready to be sent: one text, or a query of several."""
+        # Each text of a query in a list of its own: a flat list of two would be read as one pair.
+        inputs = texts if isinstance(texts, str) else [[text] for text in texts]
+        body = json.dumps({"inputs": inputs}, ensure_ascii=False).encode()
         headers = {"Host": f"{HOST}:{self.port}", "Content-Type": "application/json", **self.headers}
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body

@@ -14,14 +14,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from typing import IO, TypeVar
 
 from artifact.errors import BenchError
 from artifact.progress import progress
-from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns
+from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload
+from serve.latency.turns import never, take_turns
 from serve.latency.worker import Farewell, Measurable, Opened, Setup
 
 SECONDS_TO_EXIT = 5.0
@@ -42,7 +43,9 @@ class Contestant:
     factory: Callable[[], Measurable]
     """Opens the engine, in the contestant's own process. Picklable: a `functools.partial` of an importable function."""
     threads: int
-    """Threads it may use; set in its environment before Python starts."""
+    """Threads it may use; set in its environment before Python starts, and what its engine must then say it has."""
+    max_tokens: int | None = None
+    """Longest text it reads whole; fixed lengths beyond it are not asked of it. None: any."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,22 +64,43 @@ class Measured:
     """Of its process, at the end."""
 
 
+Lose = Callable[[str, BenchError], None]
+"""Told of a contestant that cannot be measured; what it does not raise is borne, and the others go on."""
+
+
+def bear_none(_name: str, error: BenchError) -> None:
+    """No contestant may be lost."""
+    raise error
+
+
 def measure(
     contestants: Sequence[Contestant],
     workload: Workload,
     *,
     keep: Keep = lambda _name, _round: None,
     limits: WarmUpLimits | None = None,
+    more: Callable[[Mapping[str, Sequence[Round]]], bool] = never,
+    lose: Lose = bear_none,
 ) -> list[Measured]:
     """Open and warm up every contestant, let them take turns, and return what each did, in the order given.
 
-    `keep` sees each turn's samples at once. Raises `BenchError` naming the contestant that died, with its last error.
+    `keep` sees each turn's samples at once; `more` decides on further rounds, as in `serve.latency.turns`, and all stay
+    open until it has. `lose` hears of a contestant that died, with its last error, or that does not run on the threads
+    it was given; by default that `BenchError` is raised, else the contestant is missing in what is returned.
     """
+    longest = {contestant.name: contestant.max_tokens for contestant in contestants}
+
+    def turn(name: str, task: Task) -> Round | None:
+        try:
+            return opened[name][0].ask(task.within(longest[name]), Round)
+        except BenchError as error:
+            lose(name, error)
+            return None
+
     with contextlib.ExitStack() as stack:
-        opened = _open_all(stack, contestants, workload.task(0), limits or WarmUpLimits())
-        names = list(opened)
-        rounds = take_turns(names, workload, lambda name, task: opened[name][0].ask(task, Round), keep, "in process")
-        return [_finish(name, worker, said, rounds[name]) for name, (worker, said) in opened.items()]
+        opened = _open_all(stack, contestants, workload.task(0), limits or WarmUpLimits(), lose)
+        rounds = take_turns(list(opened), workload, turn, keep, "in process", more=more)
+        return [_finish(name, *opened[name], rounds[name]) for name in opened if name in rounds]
 
 
 def last_error(log: str) -> str:
@@ -159,17 +183,32 @@ class _Worker:
 
 
 def _open_all(
-    stack: contextlib.ExitStack, contestants: Sequence[Contestant], task: Task, limits: WarmUpLimits
+    stack: contextlib.ExitStack,
+    contestants: Sequence[Contestant],
+    task: Task,
+    limits: WarmUpLimits,
+    lose: Lose,
 ) -> dict[str, tuple[_Worker, Opened]]:
     """One after the other, so that the time each takes to be ready is its own."""
     opened = {}
     with progress("open and warm up", total=len(contestants)) as advance:
         for contestant in contestants:
             worker = stack.enter_context(_running(contestant))
-            setup = Setup(factory=contestant.factory, task=task, limits=limits, started_ns=worker.started_ns)
-            opened[contestant.name] = worker, worker.ask(setup, Opened)
+            own = task.within(contestant.max_tokens)
+            setup = Setup(factory=contestant.factory, task=own, limits=limits, started_ns=worker.started_ns)
+            try:
+                opened[contestant.name] = worker, _check_threads(contestant, worker.ask(setup, Opened))
+            except BenchError as error:
+                lose(contestant.name, error)
             advance(1, contestant.name)
     return opened
+
+
+def _check_threads(contestant: Contestant, said: Opened) -> Opened:
+    if said.threads != contestant.threads:
+        given = f"{contestant.name} was given {contestant.threads} threads and says that it runs on {said.threads}"
+        raise BenchError(given, "rows on unequal threads cannot be compared; set bench.threads to what it takes")
+    return said
 
 
 @contextlib.contextmanager

@@ -3,8 +3,9 @@
     with running(service) as server:
         load = measure_over_http([Target(name="student/int8", port=port, headers={"X-Model": ...}), ...], workload)
 
-Single texts go one after the other over one connection that is kept alive (closed loop); throughput is that of
-several connections, each with one text under way. One target works at a time, whichever server it is on.
+Single texts go one after the other over one connection that is kept alive (closed loop), and so do queries of several
+texts, each as one request; throughput is that of several connections, each with one text under way. One target works
+at a time, whichever server it is on.
 """
 
 import contextlib
@@ -19,8 +20,19 @@ from queue import Empty, SimpleQueue
 from artifact.progress import progress
 from serve.latency.client import Connection, Target
 from serve.latency.in_process import child_environment
-from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload, take_turns, time_calls, warm_up
+from serve.latency.plan import (
+    Keep,
+    Round,
+    Task,
+    WarmUp,
+    WarmUpLimits,
+    Workload,
+    time_after,
+    time_calls,
+    warm_up,
+)
 from serve.latency.server import Service, free_port, running
+from serve.latency.turns import take_turns
 from serve.latency.worker import UNTIMED_CALLS
 
 CONNECTIONS = 8
@@ -98,20 +110,27 @@ def _warm_up_all(targets: Sequence[Target], task: Task, limits: WarmUpLimits) ->
 
 def _work(target: Target, task: Task, connections: int) -> Round:
     """One turn. Connections are made anew: servers close those that idle while others have their turn."""
-    singles = [target.request(text) for text in task.singles]
+    singles, queries = [[target.request(one) for one in asked] for asked in (task.singles, task.queries)]
+    lengths = task.within(target.max_tokens).by_length
+    by_length = {tokens: [target.request(text) for text in texts] for tokens, texts in lengths.items()}
     concurrent = [target.request(text) for batch in task.batches for text in batch]
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Connection(target)) for _ in range(connections)]
+        ask = opened[0].ask
         for request in singles[:UNTIMED_CALLS]:
-            opened[0].ask(request)
+            ask(request)
         begun = time.perf_counter_ns()
-        single_ms = time_calls(opened[0].ask, singles)
+        single_ms = time_calls(ask, singles)
+        multi_ms = time_after(ask, queries, 1)
+        by_length_ms = {tokens: time_after(ask, requests, 1) for tokens, requests in by_length.items()}
         seconds = _drain(opened, concurrent)
     return Round(
         index=task.index,
         begun_ns=begun,
         ended_ns=time.perf_counter_ns(),
         single_ms=single_ms,
+        multi_ms=multi_ms,
+        by_length_ms=by_length_ms,
         batch_texts=len(concurrent),
         batch_seconds=seconds,
     )

@@ -1,4 +1,4 @@
-"""What a measurement is made of: who works when, on which texts, until when it is warm; and the records that come out.
+"""What a measurement is made of: on which texts, in which order, until when it is warm; and the records that come out.
 
 Every contestant gets the same texts in the same order, so rounds can be compared pair by pair. Nothing here looks at
 a clock of its own accord or starts a process.
@@ -6,19 +6,14 @@ a clock of its own accord or starts a process.
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
 
-from artifact.progress import progress
-
 Input = TypeVar("Input")
 """A text, or a request made from it."""
-
-Turn = TypeVar("Turn")
-"""What one turn of a contestant leaves behind: a `Round`, or one with more about it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +29,15 @@ class Workload:
     batch_size: int
     """Texts of one batch."""
     batches_per_round: int = 2
-    """Full batches of one turn, timed together."""
+    """Full batches of one turn, timed together; 0 for none."""
+    streams: int = 8
+    """Texts of one query."""
+    queries_per_round: int = 0
+    """Queries of one turn, each timed alone."""
+    by_length: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Texts of fixed lengths, by tokens."""
+    calls_per_length: int = 0
+    """Single texts of each of these lengths in one turn, each timed alone."""
     seed: int = 1
     """Of the order of the turns."""
 
@@ -43,16 +46,31 @@ class Workload:
         return [names[i] for i in np.random.default_rng([self.seed, index]).permutation(len(names))]
 
     def task(self, index: int) -> "Task":
-        """What every contestant does in round `index`."""
-        batches = [
-            self._deal((index * self.batches_per_round + number) * self.batch_size, self.batch_size)
-            for number in range(self.batches_per_round)
-        ]
-        singles = self._deal(index * self.calls_per_round, self.calls_per_round)
-        return Task(index=index, singles=singles, batches=tuple(batches))
+        """What every contestant does in round `index`.
 
-    def _deal(self, start: int, count: int) -> tuple[str, ...]:
-        return tuple(self.texts[(start + offset) % len(self.texts)] for offset in range(count))
+        Rounds beyond those asked for are there to decide gates, which are on single texts and batches: no more of
+        the rest.
+        """
+        asked_for = index < self.rounds
+        return Task(
+            index=index,
+            singles=_deal(self.texts, index, self.calls_per_round),
+            batches=self._groups(index, self.batches_per_round, self.batch_size),
+            queries=self._groups(index, self.queries_per_round if asked_for else 0, self.streams),
+            by_length={
+                tokens: _deal(texts, index, self.calls_per_length)
+                for tokens, texts in self.by_length.items()
+                if asked_for and self.calls_per_length
+            },
+        )
+
+    def _groups(self, index: int, count: int, size: int) -> tuple[tuple[str, ...], ...]:
+        return tuple(_deal(self.texts, index * count + number, size) for number in range(count))
+
+
+def _deal(texts: Sequence[str], hand: int, count: int) -> tuple[str, ...]:
+    """The next `count` texts after `hand` such hands, in a circle."""
+    return tuple(texts[(hand * count + offset) % len(texts)] for offset in range(count))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +80,13 @@ class Task:
     index: int
     singles: tuple[str, ...]
     batches: tuple[tuple[str, ...], ...]
+    queries: tuple[tuple[str, ...], ...] = ()
+    by_length: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def within(self, max_tokens: int | None) -> "Task":
+        """The same without the lengths that a model of `max_tokens` would cut; all of it for None."""
+        kept = {tokens: texts for tokens, texts in self.by_length.items() if max_tokens is None or tokens <= max_tokens}
+        return replace(self, by_length=kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +103,14 @@ class Round:
     batch_texts: int
     batch_seconds: float
     """Time that `batch_texts` texts took together."""
+    multi_ms: tuple[float, ...] = ()
+    """Latency of each query."""
+    by_length_ms: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
+    """Latency of each single text of a fixed length, by tokens."""
 
     @property
     def texts_per_second(self) -> float:
-        """Throughput of the turn's batches."""
+        """Throughput of the turn's batches, of which there must be some."""
         return self.batch_texts / self.batch_seconds
 
 
@@ -152,23 +181,8 @@ def time_calls(call: Callable[[Input], object], inputs: Sequence[Input]) -> tupl
     return tuple(latencies)
 
 
-def take_turns(
-    names: Sequence[str],
-    workload: Workload,
-    turn: Callable[[str, Task], Turn],
-    keep: Callable[[str, Turn], None],
-    description: str,
-) -> dict[str, tuple[Turn, ...]]:
-    """Every round of every contestant, interleaved in random order, one at a time.
-
-    `keep` sees each turn's samples as soon as they are there, so that nothing is lost when a later turn fails.
-    """
-    taken: dict[str, list[Turn]] = {name: [] for name in names}
-    with progress(description, total=workload.rounds * len(names)) as advance:
-        for index in range(workload.rounds):
-            task = workload.task(index)
-            for name in workload.order(names, index):
-                taken[name].append(turn(name, task))
-                keep(name, taken[name][-1])
-                advance(1, name)
-    return {name: tuple(rounds) for name, rounds in taken.items()}
+def time_after(call: Callable[[Input], object], inputs: Sequence[Input], untimed: int) -> tuple[float, ...]:
+    """As `time_calls`, after the first `untimed` inputs once for nothing: other work had the caches before."""
+    for one in inputs[:untimed]:
+        call(one)
+    return time_calls(call, inputs)

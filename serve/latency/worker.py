@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Protocol
 
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import Round, Task, WarmUp, WarmUpLimits, time_calls, warm_up
+from serve.latency.plan import Round, Task, WarmUp, WarmUpLimits, time_after, time_calls, warm_up
 
 UNTIMED_CALLS = 3
 """Calls at the start of each turn that are not timed: the contestants before took the caches."""
@@ -65,11 +65,17 @@ class Farewell:
 
 
 def work(engine: Measurable, task: Task) -> Round:
-    """One turn: the task's single texts one by one, then its batches."""
+    """One turn: the task's single texts one by one, its queries, its lengths, then its batches."""
+
+    def single(text: str) -> object:
+        return engine.run([text])
+
     for text in task.singles[:UNTIMED_CALLS]:
-        engine.run([text])
+        single(text)
     begun = time.perf_counter_ns()
-    single_ms = time_calls(lambda text: engine.run([text]), task.singles)
+    single_ms = time_calls(single, task.singles)
+    multi_ms = time_after(engine.run, task.queries, 1)
+    by_length_ms = {tokens: time_after(single, texts, 1) for tokens, texts in task.by_length.items()}
     batches_begun = time.perf_counter_ns()
     for batch in task.batches:
         engine.run(batch)
@@ -79,6 +85,8 @@ def work(engine: Measurable, task: Task) -> Round:
         begun_ns=begun,
         ended_ns=ended,
         single_ms=single_ms,
+        multi_ms=multi_ms,
+        by_length_ms=by_length_ms,
         batch_texts=sum(len(batch) for batch in task.batches),
         batch_seconds=(ended - batches_begun) / 1e9,
     )
@@ -104,7 +112,9 @@ def answer_messages(pipe: Connection) -> None:
 def _open(engine: Measurable, setup: Setup) -> Opened:
     ready_ns = time.perf_counter_ns()
     warmed = warm_up(lambda text: engine.run([text]), setup.task.singles, setup.limits)
-    engine.run(setup.task.batches[0])
+    shapes = (*setup.task.batches[:1], *setup.task.queries[:1], *(t[:1] for t in setup.task.by_length.values()))
+    for texts in shapes:  # the allocator grows here, not while the clock runs
+        engine.run(texts)
     return Opened(
         threads=engine.threads,
         size_bytes=engine.size_bytes,

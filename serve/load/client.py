@@ -1,29 +1,44 @@
 """A cheap HTTP/1.1 client: requests made of bytes before the clock runs, one under way on each connection.
 
-    async with dial(port, 32) as lines:
+    async with dial(Address(port), 32) as lines:
         replies = await closed_loop(lines, requests)
 
-It reads a status, headers and a `Content-Length`, and nothing else: whatever it cost would count as the service's.
+It reads a status, headers, and a body of known length or in chunks, and nothing else: whatever it cost would count as
+the service's. It follows no redirect and knows no proxy. Times are of the event loop's clock, `time.monotonic`, so that
+a loop with a clock of its own can simulate a service exactly.
 """
 
 import asyncio
 import contextlib
+import functools
 import json
-import time
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from artifact.errors import BenchError
+from serve.latency.client import HOST
 
-HOST = "127.0.0.1"
 BROKEN = 0
 """Status of a request whose connection ended, or could not be made, before there was an answer."""
+ACCEPTED = range(200, 300)
+"""Statuses of an answer; redirects are none."""
 HEAD_END = b"\r\n\r\n"
+LINE_END = b"\r\n"
+
+
+class Address(NamedTuple):
+    """Where a service listens."""
+
+    port: int
+    host: str = HOST
+    tls: bool = False
+    """Whether connections are encrypted; certificates are then verified."""
 
 
 class Reply(NamedTuple):
-    """An answer, and when its request was sent and it was complete, in seconds of `time.perf_counter`."""
+    """An answer, and when its request was sent and it was complete, in seconds of the loop's clock."""
 
     status: int
     body: bytes
@@ -50,8 +65,8 @@ class Head:
     """What the head of an answer says."""
 
     status: int
-    length_bytes: int
-    """Of the body."""
+    length_bytes: int | None
+    """Of the body; None when it comes in chunks."""
     closes: bool
     """Whether the service ends the connection after it."""
 
@@ -67,10 +82,11 @@ def make_request(path: str, body: Any, headers: Mapping[str, str] | None = None,
 def read_head(head: bytes) -> Head:
     """The head of an answer, without the empty line that ends it.
 
-    `BenchError` when it has no `Content-Length`: such an answer ends where this client cannot see it.
+    `BenchError` when it has neither a `Content-Length` nor chunks: such an answer ends where the connection does.
     """
-    lines = head.split(b"\r\n")
+    lines = head.split(LINE_END)
     status, length, closes = int(lines[0].split(b" ", 2)[1]), None, lines[0].startswith(b"HTTP/1.0")
+    chunked = False
     for line in lines[1:]:
         name, _, value = line.partition(b":")
         key = name.lower()
@@ -78,11 +94,42 @@ def read_head(head: bytes) -> Head:
             length = int(value)
         elif key == b"connection":
             closes = value.strip().lower() == b"close"
+        elif key == b"transfer-encoding":
+            chunked = value.strip().lower() == b"chunked"
     if status in {204, 304}:
-        length = 0
-    if length is None:
+        length, chunked = 0, False
+    if length is None and not chunked:
         raise BenchError("an answer has no Content-Length, which this client needs")
-    return Head(status=status, length_bytes=length, closes=closes)
+    return Head(status=status, length_bytes=None if chunked else length, closes=closes)
+
+
+def take_body(received: bytes, length_bytes: int | None) -> tuple[bytes, bytes] | None:
+    """A whole body and what comes after it, None while some of it is missing; `length_bytes` None means chunks.
+
+    `ValueError` when what should be a chunk is none. Trailers are read over.
+    """
+    if length_bytes is not None:
+        return (received[:length_bytes], received[length_bytes:]) if len(received) >= length_bytes else None
+    body, rest = b"", received
+    while True:
+        size, found, rest = rest.partition(LINE_END)
+        if not found:
+            return None
+        length = int(size.partition(b";")[0], 16)
+        if length == 0:
+            return _after_trailers(body, rest)
+        if len(rest) < length + len(LINE_END):
+            return None
+        body, rest = body + rest[:length], rest[length + len(LINE_END) :]
+
+
+def _after_trailers(body: bytes, rest: bytes) -> tuple[bytes, bytes] | None:
+    while True:
+        line, found, rest = rest.partition(LINE_END)
+        if not found:
+            return None
+        if not line:
+            return body, rest
 
 
 class Line(asyncio.Protocol):
@@ -91,6 +138,11 @@ class Line(asyncio.Protocol):
     def __init__(self) -> None:
         self.alive = False
         """Whether it may be asked."""
+        self.free_since = 0.0
+        """When it was made, or last answered."""
+        self.fault = ""
+        """Why it could not be made."""
+        self._now = asyncio.get_running_loop().time
         self._transport: asyncio.Transport | None = None
         self._waiting: asyncio.Future[Reply] | None = None
         self._received = b""
@@ -101,34 +153,34 @@ class Line(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Of `asyncio.Protocol`."""
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what TCP is given
-        self._transport, self.alive = transport, True
+        self._transport, self.alive, self.free_since = transport, True, self._now()
 
     def data_received(self, data: bytes) -> None:
         """Of `asyncio.Protocol`."""
         self._received += data
-        if self._head is None:
-            text, end, rest = self._received.partition(HEAD_END)
-            if not end:
-                return
-            try:
-                self._head = read_head(text)
-            except (BenchError, ValueError, IndexError) as error:
-                self._fail(error)
-                return
-            self._received, self._text = rest, text
-        if len(self._received) >= self._head.length_bytes:
-            self._finish(self._head)
+        try:
+            if self._head is None:
+                text, end, rest = self._received.partition(HEAD_END)
+                if not end:
+                    return
+                self._head, self._received, self._text = read_head(text), rest, text
+            taken = take_body(self._received, self._head.length_bytes)
+        except (BenchError, ValueError, IndexError) as error:
+            self._fail(error)
+            return
+        if taken is not None:
+            self._finish(self._head, *taken)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Of `asyncio.Protocol`."""
         self.alive = False
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(Reply(BROKEN, b"", self._sent, time.perf_counter()))
+            self._waiting.set_result(Reply(BROKEN, b"", self._sent, self._now()))
 
     def ask(self, request: bytes) -> "asyncio.Future[Reply]":
         """The answer to come: with status `BROKEN` where the connection ends first."""
         self._waiting = asyncio.get_running_loop().create_future()
-        self._sent = time.perf_counter()
+        self._sent = self._now()
         if self.alive and self._transport is not None:
             self._transport.write(request)
         else:
@@ -141,13 +193,13 @@ class Line(asyncio.Protocol):
             self._transport.close()
         self.alive = False
 
-    def _finish(self, head: Head) -> None:
-        body, text = self._received[: head.length_bytes], self._text
-        self._received, self._head = b"", None
+    def _finish(self, head: Head, body: bytes, rest: bytes) -> None:
+        text, now = self._text, self._now()
+        self._received, self._head, self.free_since = rest, None, now
         if head.closes:
             self.close()
         if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(Reply(head.status, body, self._sent, time.perf_counter(), text))
+            self._waiting.set_result(Reply(head.status, body, self._sent, now, text))
 
     def _fail(self, error: Exception) -> None:
         self.close()
@@ -155,19 +207,27 @@ class Line(asyncio.Protocol):
             self._waiting.set_exception(BenchError(f"an answer could not be read: {error}"))
 
 
-async def connect(port: int) -> Line:
-    """A new connection; a dead one, which answers `BROKEN`, when nobody listens."""
+async def connect(address: Address) -> Line:
+    """A new connection; a dead one, which answers `BROKEN` and says why in `fault`, when it cannot be made."""
+    tls = _trust() if address.tls else None
     try:
-        _, line = await asyncio.get_running_loop().create_connection(Line, HOST, port)
-    except OSError:
-        return Line()
+        _, line = await asyncio.get_running_loop().create_connection(Line, address.host, address.port, ssl=tls)
+    except OSError as error:
+        line = Line()
+        line.fault = str(error)
     return line
 
 
+@functools.cache
+def _trust() -> ssl.SSLContext:
+    """Made once: reading the system's certificates takes longer than many a request."""
+    return ssl.create_default_context()
+
+
 @contextlib.asynccontextmanager
-async def dial(port: int, connections: int) -> AsyncIterator[list[Line]]:
+async def dial(address: Address, connections: int) -> AsyncIterator[list[Line]]:
     """So many connections, closed at the end."""
-    lines = [await connect(port) for _ in range(connections)]
+    lines = [await connect(address) for _ in range(connections)]
     try:
         yield lines
     finally:
@@ -175,7 +235,7 @@ async def dial(port: int, connections: int) -> AsyncIterator[list[Line]]:
             line.close()
 
 
-async def ask_once(port: int, request: bytes) -> Reply:
+async def ask_once(address: Address, request: bytes) -> Reply:
     """One request on a connection of its own."""
-    async with dial(port, 1) as (line,):
+    async with dial(address, 1) as (line,):
         return await line.ask(request)

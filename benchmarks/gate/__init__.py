@@ -1,0 +1,1 @@
+"""How often the gates are wrong: simulated, and measured on real processes and real answers."""

@@ -1,0 +1,146 @@
+"""Real runs of the gate on speed: one bundle in three processes, one of them slowed by a known share.
+
+Every run opens its processes anew, as the bench stage does: what a process happens to get (addresses, caches, threads)
+is then part of what the gate must not be fooled by. Contestants take turns until both gates are decided.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from artifact.progress import say
+from benchmarks.gate.neighbour import burning
+from benchmarks.gate.raw import Run, Writer, open_writer, read_runs
+from benchmarks.gate.rules import Plan, look, run_speed_gate
+from benchmarks.gate.slowed import open_slowed
+from pipeline.machine import fingerprint, load_average
+from serve.bundle import open_bundle
+from serve.latency.in_process import Contestant, measure
+from serve.latency.plan import Round, Workload
+from serve.runtime import Runtime
+
+Condition = Literal["quiet", "neighbour"]
+REFERENCE, SAME, SLOWED = "reference", "identical", "10 % slower"
+SHARE = 0.10
+"""Of its own time that the slowed one adds to each call."""
+LONGEST_RUN_SECONDS = 600.0
+SECONDS_BETWEEN_LINES = 15.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What is measured."""
+
+    bundle: Path
+    precision: str
+    threads: int
+    texts: tuple[str, ...]
+    plan: Plan
+
+    def setup(self) -> dict[str, Any]:
+        """What runs must have in common to be counted together."""
+        bundle = open_bundle(self.bundle)
+        return {
+            "model": bundle.info.name,
+            "digest": bundle.digest,
+            "precision": self.precision,
+            "threads": self.threads,
+            "texts": len(self.texts),
+            "share": SHARE,
+            "plan": asdict(self.plan),
+            "machine": fingerprint(),
+        }
+
+    def contestants(self) -> list[Contestant]:
+        """The bundle, the bundle again, and the bundle slowed."""
+        honest = partial(Runtime.open, self.bundle, self.precision, threads=self.threads)
+        late = partial(open_slowed, self.bundle, self.precision, self.threads, SHARE)
+        factories = {REFERENCE: honest, SAME: honest, SLOWED: late}
+        return [Contestant(name=name, factory=each, threads=self.threads) for name, each in factories.items()]
+
+
+def measure_runs(subject: Subject, condition: Condition, runs: int, raw: Path) -> list[Run]:
+    """So many runs, those in the file among them; each turn is added to the file as it comes."""
+    setup = subject.setup()
+    done = read_runs(raw, setup)
+    if len(done) >= runs:
+        return done
+    begun = told = time.monotonic()
+    say(f"{condition}: {len(done)} of {runs} runs are measured")
+    with open_writer(raw, setup) as writer:
+        for number in range(len(done), runs):
+            measure_run(subject, condition, number, writer)
+            now = time.monotonic()
+            if now - told >= SECONDS_BETWEEN_LINES:
+                told = now
+                left = (now - begun) / (number + 1 - len(done)) * (runs - number - 1)
+                say(f"  {condition} {number + 1}/{runs}, {left:.0f} s left")
+    return read_runs(raw, setup)
+
+
+def measure_run(subject: Subject, condition: Condition, number: int, writer: Writer) -> None:
+    """Open everything, take turns until both gates are decided, and close everything."""
+    taken: dict[str, list[tuple[float, ...]]] = {REFERENCE: [], SAME: [], SLOWED: []}
+
+    def keep(row: str, turn: Round) -> None:
+        writer.turn(row, turn.index, turn.single_ms)
+        taken[row].append(turn.single_ms)
+
+    plan = subject.plan
+    workload = Workload(
+        texts=subject.texts,
+        rounds=plan.rounds,
+        calls_per_round=plan.calls,
+        batch_size=1,
+        batches_per_round=0,  # throughput is not judged here
+        seed=number,
+    )
+    before, begun = load_average(), time.monotonic()
+    writer.begin(number)
+    with _company(condition):
+        measure(subject.contestants(), workload, keep=keep, more=lambda _turns: not is_over(taken, plan))
+    writer.end({"seconds": round(time.monotonic() - begun, 2), "load_average": before})
+
+
+def is_over(taken: Mapping[str, Sequence[Sequence[float]]], plan: Plan) -> bool:
+    """Whether all contestants have done the same rounds, as many as a look takes, and no gate wants more."""
+    rounds = {len(turns) for turns in taken.values()}
+    if len(rounds) > 1 or min(rounds) == 0 or min(rounds) % plan.rounds:
+        return False
+    return not any(look(taken[REFERENCE], taken[row], plan)[1] for row in (SAME, SLOWED))
+
+
+def judge_runs(runs: Sequence[Run], plan: Plan) -> dict[str, Any]:
+    """Of each run what both gates said, from the samples."""
+    return {
+        "outcomes": {
+            row: [asdict(run_speed_gate(run.single_ms[REFERENCE], run.single_ms[row], plan)) for run in runs]
+            for row in (SAME, SLOWED)
+        },
+        "p50_ms": round(statistics.median(ms for run in runs for turn in run.single_ms[REFERENCE] for ms in turn), 4),
+        "round_spread": round(measure_spread(runs), 4),
+        "seconds": [run.facts["seconds"] for run in runs],
+        "load_average": [run.facts["load_average"] for run in runs],
+    }
+
+
+def measure_spread(runs: Sequence[Run]) -> float:
+    """How much one round's ratio of two identical rows varies: half the width of its middle 68 %, as a logarithm."""
+    reference, same = (
+        np.array([np.median(turn) for run in runs for turn in run.single_ms[row]]) for row in (REFERENCE, SAME)
+    )
+    low, high = np.quantile(np.log(reference / same), [0.16, 0.84])
+    return float(high - low) / 2
+
+
+@contextlib.contextmanager
+def _company(condition: Condition) -> Iterator[None]:
+    with burning(LONGEST_RUN_SECONDS) if condition == "neighbour" else contextlib.nullcontext():
+        yield

@@ -43,7 +43,7 @@ def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     first = next(iter(recipe.classifiers()))
     gates = gates_of(recipe.gates, has_baseline=recipe.baseline is not None)
     config = ReportConfig(recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=gates)
-    models = {f"model:{name}": root / "models" / name for name in recipe.models}
+    models = {f"model:{name}": root / "models" / name for name in recipe.classifiers()}
     bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
     measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
     inputs = {**measured, **models, **bundles, **row_inputs(recipe, root)}

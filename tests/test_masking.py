@@ -86,9 +86,9 @@ def test_masks_differ_by_seed_and_step_and_are_the_same_again():
     """Oracle: equality; and over many steps each place of one text is chosen in its share of them."""
     texts = make_texts(1, 20)
     assert torch.equal(hide(texts, step=3).targets, hide(texts, step=3).targets)
-    found = torch.stack([hide(texts, step=step).targets[0] >= 0 for step in range(1000)])[:, 1:21]
-    assert float((found.double().mean(0) - 0.15).abs().max()) < 4 * (0.15 * 0.85 / 1000) ** 0.5
-    assert len({tuple(row) for row in found.tolist()}) > 400
+    found = torch.stack([hide(texts, step=step).targets[0] >= 0 for step in range(300)])[:, 1:21]
+    assert float((found.double().mean(0) - 0.15).abs().max()) < 4 * (0.15 * 0.85 / 300) ** 0.5
+    assert len({tuple(row) for row in found.tolist()}) > 200
     assert not torch.equal(hide(texts, seed=1, step=3, mask_share=0.5).targets,
                            hide(texts, seed=2, step=3, mask_share=0.5).targets)  # fmt: skip
 

@@ -14,6 +14,7 @@ from tiny_models import (
     make_examples,
     make_tokenizer,
     read_log,
+    read_weights,
     save_teacher,
     seal_dataset,
     train_student,
@@ -157,11 +158,21 @@ def test_parts_of_a_step_add_up(made, tmp_path, size):
     """Oracle: the same steps in one part; the mean of the parts' means is another number, as they hide unlike many."""
     root = link(made, tmp_path)
     for name, more in (("whole", {}), ("parts", {"accumulate": 3})):
-        train_student(root, model(PHASE | size | more, keep_best=False, checkpoint_every_steps=1), name)
+        train_student(root, model(PHASE | size | more | {"epochs": 1}, keep_best=False, checkpoint_every_steps=1), name)
     whole, parts = ([line["losses"]["mlm"] for line in read_log(root / name) if "losses" in line]
                     for name in ("whole", "parts"))  # fmt: skip
-    assert len(whole) >= 6
+    assert len(whole) >= 3
     assert whole == pytest.approx(parts, abs=1e-5)
+
+
+def test_half_precision_learns_the_same(made, tmp_path):
+    """Oracle: the run in float32, loss by loss, within what bf16's eight bits round."""
+    root, seen = link(made, tmp_path), []
+    for precision in ("float32", "bf16"):
+        facts = train_student(root, model(PHASE, precision=precision), precision)
+        seen.append([entry["validation_loss"] for entry in facts["evaluations"]])
+    assert seen[1] == pytest.approx(seen[0], abs=0.03)
+    assert read_weights(root / "bf16")["bert.embeddings.word_embeddings.weight"].dtype == torch.float32
 
 
 # What it ends as

@@ -1,5 +1,6 @@
 # Slow tests that compute and neither serve nor measure: two at a time.
-SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,benchmarks_cascade benchmarks_export cache distill ecosystem export_run loop plan processes))
+SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,bad_input benchmarks_cascade benchmarks_export cache ci_compress distill \
+	ecosystem export_run loop mlm plan processes rows vocabulary_training))
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
@@ -22,8 +23,11 @@ test: $(DEV_INSTALLED) ## the fast suite
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-slow: $(DEV_INSTALLED) ## what needs minutes: the whole pipeline, killed and resumed, and the real service
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile $(SIDE_BY_SIDE)
-	@$(BIN)/python -m pytest -m slow $(SIDE_BY_SIDE:%=--ignore=%)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest -m "slow and not long" $(SIDE_BY_SIDE:%=--ignore=%)
+
+test-long: $(DEV_INSTALLED) ## more cases of the same, some minutes; CI leaves them out
+	@$(BIN)/python -m pytest -m long
 
 check: $(DEV_INSTALLED) ## style, types and layers
 	@$(BIN)/ruff check .
@@ -57,4 +61,4 @@ $(DEV_INSTALLED): $(BIN)/python pyproject.toml requirements.lock
 	@$(PIP) -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo serve test test-slow check results docs lock clean
+.PHONY: help demo serve test test-slow test-long check results docs lock clean

@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error")
 
 from hypothesis import settings
@@ -25,3 +27,10 @@ install_import_hook(
     ],
     "beartype.beartype",
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is long is slow as well."""
+    for item in items:
+        if item.get_closest_marker("long"):
+            item.add_marker("slow")

@@ -95,7 +95,7 @@ def test_a_verdict_is_what_the_samples_say(tmp_path: Path, ours: float, word: st
     assert "* optimum O2 int8: `quantize` failed: no" in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_benchmark_runs(tmp_path: Path) -> None:
     """Oracle: every row is there, made by the programs that users call."""
     make_classifier(tmp_path / "model")

@@ -287,7 +287,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_benchmark_runs(bundle: Path, tmp_path: Path) -> None:
     """Oracle: the benchmark's own check of embeddings against ours, and the page of its samples."""
     program = tmp_path / "peers" / "litserve" / "bin" / "python"
@@ -333,7 +333,9 @@ SOUND: dict[str, Callable[[dict[str, Any]], bool]] = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", list(MINIATURES))
+@pytest.mark.parametrize(
+    "scenario", [pytest.param(name, marks=() if name == "kill" else pytest.mark.long) for name in MINIATURES]
+)
 def test_a_fault_in_miniature(scenario: str, bundle: Path) -> None:
     """Oracle: what the service promises, in a few requests: nothing wrong, nothing lost, no 5xx, nothing mixed."""
     found = MINIATURES[scenario](Setup(bundle=bundle, threads=1))

@@ -181,7 +181,7 @@ def die_while_writing(root: Path, checkpoint: int, share: float) -> None:
     train_in_child(root)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(tmp_path):
     """Oracle: an undisturbed run; half a file, and a whole one that has not taken the old one's place."""
     context = multiprocessing.get_context("spawn")

@@ -82,8 +82,17 @@ def apart(one: np.ndarray, other: np.ndarray, mask: np.ndarray) -> float:
     return float(np.abs((one - other) * weight).max())
 
 
-@pytest.mark.parametrize(("task", "model_type"), [*((task, "bert") for task in TASKS), *(
-    pytest.param("classification", family, marks=pytest.mark.slow) for family in FAMILIES)])  # fmt: skip
+CASES = [
+    *((task, "bert") for task in TASKS),
+    *(
+        pytest.param("classification", family, marks=pytest.mark.slow if family == "modernbert" else pytest.mark.long)
+        for family in FAMILIES
+    ),
+]
+"""Every task with one family, and every family with one task."""
+
+
+@pytest.mark.parametrize(("task", "model_type"), CASES)
 def test_optimum_answers_as_transformers_does(bundles: Bundles, task: str, model_type: str) -> None:
     """Oracle: transformers on the model the bundle was made from; int8 is near, but not equal."""
     model, bundle = bundles(task, model_type)
@@ -99,7 +108,7 @@ def test_optimum_answers_as_transformers_does(bundles: Bundles, task: str, model
         assert (max(differences) > 1e-4) == bool(options)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "mpnet"])
+@pytest.mark.parametrize("model_type", ["bert", pytest.param("mpnet", marks=pytest.mark.slow)])
 def test_sentence_transformers_embeds_as_with_pytorch(bundles: Bundles, model_type: str) -> None:
     """Oracle: sentence-transformers on the same directory with the model's own weights, and our second output."""
     model, bundle = bundles("embedding", model_type)
@@ -129,8 +138,7 @@ def test_sentence_transformers_ranks_as_with_pytorch(bundles: Bundles) -> None:
     assert np.ptp(expected) > 0.01
 
 
-@pytest.mark.parametrize(("task", "model_type"), [*((task, "bert") for task in TASKS), *(
-    ("classification", family) for family in FAMILIES)])  # fmt: skip
+@pytest.mark.parametrize(("task", "model_type"), CASES)
 def test_transformers_js_answers_as_transformers_does(bundles: Bundles, task: str, model_type: str) -> None:
     """Oracle: transformers for float32, and ONNX Runtime on the same file for the other precisions."""
     model, bundle = bundles(task, model_type)

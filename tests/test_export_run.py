@@ -21,6 +21,8 @@ from export.run import export_stage, run_export
 from export.source import SUPPORTED
 from pipeline.verify import verify
 
+USUAL = ("bert", "modernbert", "xlm-roberta")
+"""Families whose graphs are least alike."""
 ALL = ("float32", "int8", "int8-static", "int8-blocks", "int4-blocks", "float16")
 FAST = ExportConfig(
     parity=Parity(
@@ -127,7 +129,9 @@ def test_a_model_that_naive_int8_breaks_comes_out_repaired_with_the_culprit_name
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model_type", SUPPORTED)
+@pytest.mark.parametrize(
+    "model_type", [pytest.param(name, marks=() if name in USUAL else pytest.mark.long) for name in SUPPORTED]
+)
 def test_every_family_has_every_precision(tmp_path: Path, model_type: str) -> None:
     """Oracle: the parity grid's bounds, which each graph of each family passed, or there were no facts."""
     model = make_classifier(tmp_path / "model", model_type)

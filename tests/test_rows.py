@@ -268,7 +268,7 @@ def test_without_a_compiler_nothing_is_compiled(run, monkeypatch):
         opener("teacher/pytorch-compiled", root, 1)()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # PyTorch's own
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
 def test_a_compiled_model_is_the_same_model(run, tmp_path, monkeypatch):

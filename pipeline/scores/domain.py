@@ -10,26 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from artifact.errors import BenchError
+from pipeline.auroc import auroc
 
 
 def domain_scores(inside: Sequence[float], outside: Sequence[float]) -> Mapping[str, float]:
     """All five by their names; raises `BenchError` when a side is empty or a score is no number."""
     near, far = _check("in-domain", inside), _check("out-of-domain", outside)
     return {
-        "auroc": auroc(near, far),
+        "auroc": auroc(near, far).value,
         "aupr_in": aupr(-far, -near),
         "aupr_out": aupr(near, far),
         "fpr95": false_positive_rate(near, far, 0.95),
         "dtacc": detection_accuracy(near, far),
     }
-
-
-def auroc(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:
-    """Chance that a positive scores above a negative, a tie counting half (Mann and Whitney)."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(np.concatenate([positives, negatives]))[: len(positives)]
-    return float((ranks.sum() - len(positives) * (len(positives) + 1) / 2) / (len(positives) * len(negatives)))
 
 
 def aupr(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:

@@ -294,3 +294,14 @@ def test_real_runs_and_answers(tmp_path):
     assert [round(case["loss"], 2) for case in cases.values()] == [0.0, 0.02, 0.0, 0.02]
     assert {outcome["verdict"] for outcome in cases["the same answers"]["outcomes"]} <= {"pass", "inconclusive"}
     assert "## Speed, real runs" in (tmp_path / "gates.md").read_text()
+
+
+def test_conditions_measured_apart_stand_together(tmp_path):
+    """Oracle: what was kept, for the same setup; nothing for another, whose runs must not be counted beside these."""
+    from benchmarks.gate.__main__ import _kept
+
+    file, setup = tmp_path / "speed.json", {"digest": "a", "plan": {"rounds": 10}}
+    assert _kept(file, setup) == {}
+    file.write_text(json.dumps({**setup, "conditions": {"quiet": {"seconds": [1.0]}}}))
+    assert _kept(file, setup) == {"quiet": {"seconds": [1.0]}}
+    assert _kept(file, {**setup, "digest": "b"}) == {}

@@ -10,6 +10,7 @@ Verdicts go to `results/`, the page to `docs/results/gates.md` with a plot besid
 """
 
 import argparse
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -110,7 +111,16 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     for condition in options.conditions:
         runs = measure_runs(subject, condition, options.runs, options.raw / f"{condition}.jsonl")
         conditions[condition] = judge_runs(runs, options.plan)
-    return {**subject.setup(), "conditions": conditions}
+    return {**subject.setup(), "conditions": {**_kept(options.results / "speed.json", subject.setup()), **conditions}}
+
+
+def _kept(path: Path, setup: dict[str, Any]) -> dict[str, Any]:
+    """What was judged before under other conditions, of the same bundle, machine and plan."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = all(found.get(name) == value for name, value in json.loads(json.dumps(setup)).items())
+    return dict(found["conditions"]) if same else {}
 
 
 def answers(options: argparse.Namespace) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from serve.batching import schedule
 from serve.batching.cut import RUN_TOKENS, THREAD_TOKENS
+from serve.batching.schedule import Schedule
 from serve.batching.ticket import Ticket
 from serve.load.texts import draw_lengths
 
@@ -41,23 +41,19 @@ def simulate(*, rate: float | None, window: int, budget: int = THREAD_TOKENS, se
     times = np.zeros(CONNECTIONS) if rate is None else np.cumsum(random.exponential(1 / rate, TEXTS))
     numbers = itertools.count()
     events: list[tuple[float, int, list[Any]]] = [(float(at), next(numbers), []) for at in times]
-    waiting, free, now, found = schedule.Schedule(budget), THREADS, 0.0, []
-    before, schedule.WINDOW_ROWS = schedule.WINDOW_ROWS, window
-    try:
-        while events:
-            now, _, done = heapq.heappop(events)
-            free += bool(done)
-            found += [(now - ticket.arrived) * 1e3 for ticket in done]
-            # An arrival, or in a closed loop one for each answer.
-            for length in itertools.islice(texts, len(done) if rate is None and done else not done):
-                waiting.add(_ticket(length, now))
-            while free and waiting.count_rows(1):
-                places = waiting.take(now, min(THREADS, waiting.count_rows(THREADS)))
-                seconds = (max(place.tokens for place in places) * len(places) + RUN_TOKENS) / TOKENS_PER_SECOND
-                heapq.heappush(events, (now + seconds, next(numbers), [place.ticket for place in places]))
-                free -= 1
-    finally:
-        schedule.WINDOW_ROWS = before
+    waiting, free, now, found = Schedule(budget, window), THREADS, 0.0, []
+    while events:
+        now, _, done = heapq.heappop(events)
+        free += bool(done)
+        found += [(now - ticket.arrived) * 1e3 for ticket in done]
+        # An arrival, or in a closed loop one for each answer.
+        for length in itertools.islice(texts, len(done) if rate is None and done else not done):
+            waiting.add(_ticket(length, now))
+        while free and waiting.count_rows(1):
+            places = waiting.take(now, min(THREADS, waiting.count_rows(THREADS)))
+            seconds = (max(place.tokens for place in places) * len(places) + RUN_TOKENS) / TOKENS_PER_SECOND
+            heapq.heappush(events, (now + seconds, next(numbers), [place.ticket for place in places]))
+            free -= 1
     return Simulated(len(found) / now, np.array(found))
 
 

@@ -32,8 +32,9 @@ class Place(NamedTuple):
 class Schedule:
     """Tickets in order of arrival; not for two threads at once."""
 
-    def __init__(self, batch_tokens: int) -> None:
+    def __init__(self, batch_tokens: int, window_rows: int = WINDOW_ROWS) -> None:
         self._batch_tokens = batch_tokens
+        self._window_rows = window_rows
         self._tickets: list[Ticket] = []
 
     def add(self, ticket: Ticket) -> None:
@@ -91,10 +92,10 @@ class Schedule:
     def _window(self) -> Iterator[Place]:
         """The first rows of every ticket, then the next of each, until there are enough."""
         rows, begin = 0, 0
-        waiting = [list(islice(ticket.waiting, WINDOW_ROWS)) for ticket in self._tickets[:WINDOW_ROWS]]
-        while rows < WINDOW_ROWS and any(begin < len(each) for each in waiting):
+        waiting = [list(islice(ticket.waiting, self._window_rows)) for ticket in self._tickets[: self._window_rows]]
+        while rows < self._window_rows and any(begin < len(each) for each in waiting):
             for ticket, each in zip(self._tickets, waiting, strict=False):
-                share = each[begin : begin + ROUND_ROWS][: WINDOW_ROWS - rows]
+                share = each[begin : begin + ROUND_ROWS][: self._window_rows - rows]
                 for row in share:
                     yield Place(ticket, row, int(ticket.tokens.lengths[row]))
                 rows += len(share)

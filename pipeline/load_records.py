@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from artifact.config import Config
+from pipeline.bench_server import make_rate_point
 from pipeline.results import Interval, RatePoint
 from pipeline.statistics import percentile, wilson
 from serve.load.client import ACCEPTED
@@ -89,12 +90,7 @@ def make_point(point: Point, objective_p99_ms: float) -> LoadPoint:
     if beyond is not None:
         beyond = beyond.model_copy(update={"low": max(0.0, beyond.low)})  # rounding may leave -1e-17
     return LoadPoint(
-        rate_per_second=point.rate_per_second,
-        seconds=point.seconds,
-        latency_ms=point.latency_ms,
-        failed=point.failed,
-        client_cpu_share=point.client_cpu_share,
-        valid=point.valid,
+        **make_rate_point(point).model_dump(),
         failures=dict(point.failures),
         late_p99_ms=point.late_p99_ms,
         fault=point.fault,

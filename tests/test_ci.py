@@ -77,7 +77,7 @@ def test_commands_and_options_are_the_programs():
     text = SCRIPT.read_text(encoding="utf-8")
     calls = re.findall(r"\bcall ([a-z]+)(.*)", text.replace("\\\n", ""))
     used = {name: set(re.findall(r"(?<!\S)--[a-z]+", "".join(r for n, r in calls if n == name))) for name, _ in calls}
-    used["gate"] |= set(re.findall(r"\bjudge -baseline (--[a-z]+)", text))
+    used["gate"] |= set(re.findall(r"\bset -- (--[a-z]+)", text))
     assert used == {
         "digest": {"--json"}, "run": {"--out", "--force"}, "gate": {"--json", "--junit", "--markdown", "--baseline"},
     }  # fmt: skip

@@ -7,8 +7,7 @@
 #   --out DIR           the cache: stages whose recipe did not change are fresh, others are made anew (out/ci)
 #   --baseline PATH     what to compare with: a folder that --keep filled, or an earlier --out, whose candidate is then
 #                       measured in turns with this one; or only a report. Nothing there: a warning, no comparison.
-#   --artefacts DIR     where summary.md, report.html, report.json, junit.xml, gate.json, digest.json go (artefacts);
-#                       against a report only, junit-baseline.xml and gate-baseline.json too
+#   --artefacts DIR     where summary.md, report.html, report.json, junit.xml, gate.json, digest.json go (artefacts)
 #   --inconclusive WHAT what a verdict is worth that the measurement could not decide: fail, exit 3 (default); pass
 #   --keep DIR          copy there what the next run takes as its baseline
 #
@@ -64,7 +63,7 @@ EOF
   case $INCONCLUSIVE in fail | pass) ;; *) refuse "--inconclusive is $INCONCLUSIVE, expected fail or pass" ;; esac
 
   mkdir -p "$ARTEFACTS"
-  for name in report.html report.json junit.xml gate.json digest.json junit-baseline.xml gate-baseline.json; do
+  for name in report.html report.json junit.xml gate.json digest.json; do
     rm -f "$ARTEFACTS/$name"
   done
   printf '## No verdict\n\nThe run did not reach one; its log says why.\n' >"$ARTEFACTS/summary.md"
@@ -81,19 +80,14 @@ EOF
   # A crash exits with 1, as a failed gate does; only a verdict is followed by its line.
   case $said in *'"verdict"'*) printf '%s\n' "$said" ;; *) exit 2 ;; esac
 
-  judge "" # sets `code`
-  own=$code against=0
-  if [ -n "$report" ]; then
-    judge -baseline --baseline "$report"
-    against=$code
-  fi
+  judge # sets `code`
   write_summary
   cp "$OUT/report/report.html" "$OUT/report/report.json" "$ARTEFACTS/"
   [ -z "$KEEP" ] || keep
 
-  case "$own$against" in
-  *1*) exit 1 ;;
-  *3*)
+  case $code in
+  1) exit 1 ;;
+  3)
     if [ "$INCONCLUSIVE" = pass ]; then
       warn "inconclusive: the measurement could not decide; it passes, as --inconclusive asks"
     else
@@ -130,25 +124,23 @@ choose_baseline() {
   fi
 }
 
+# By the report's own gates, and against the baseline's report where that is all there is of it.
 judge() {
-  suffix=$1
-  shift
+  set --
+  [ -z "$report" ] || set -- --baseline "$report"
   code=0
-  call gate "$OUT/report" "$@" --json "$ARTEFACTS/gate$suffix.json" --junit "$ARTEFACTS/junit$suffix.xml" \
-    --markdown "$ARTEFACTS/judged$suffix.md" || code=$?
+  call gate "$OUT/report" "$@" --json "$ARTEFACTS/gate.json" --junit "$ARTEFACTS/junit.xml" \
+    --markdown "$ARTEFACTS/judged.md" || code=$?
   case $code in 0 | 1 | 3) ;; *) exit 2 ;; esac
 }
 
-# The worse judgement first, the whole table folded below.
+# The judgement first, the whole table folded below.
 write_summary() {
-  first='' second=-baseline
-  case "$own$against" in 01 | 03 | 31) first=-baseline second='' ;; esac
   {
-    cat "$ARTEFACTS/judged$first.md"
-    [ -z "$report" ] || printf '\n%s\n' "$(cat "$ARTEFACTS/judged$second.md")"
+    cat "$ARTEFACTS/judged.md"
     printf '\n<details><summary>All rows</summary>\n\n%s\n\n</details>\n' "$(cat "$OUT/report/summary.md")"
   } >"$ARTEFACTS/summary.md"
-  rm -f "$ARTEFACTS/judged.md" "$ARTEFACTS/judged-baseline.md"
+  rm -f "$ARTEFACTS/judged.md"
 }
 
 keep() {

@@ -1,7 +1,7 @@
 """The data set artefact: `dataset.json` and one JSON-lines file a split, as every stage reads it."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,21 +14,82 @@ from artifact.manifest import write_json
 Split = Literal["train", "validation", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "out_of_domain")
 
+Task = Literal[
+    "classification", "regression", "token-classification", "question-answering", "response-selection", "text"
+]
+"""What is to be said of an example: one label or one quantity of a text or pair, a tag of each word, the part of a
+context that answers a question, which of some candidates comes next, or nothing at all."""
+
+METRICS: Mapping[Task, tuple[str, ...]] = {
+    "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
+    "regression": ("spearman", "pearson"),
+    "token-classification": ("span_f1", "tag_accuracy"),
+    "question-answering": ("word_f1", "exact_match"),
+    "response-selection": ("mean_mrr_recall_10", "mrr", "recall_1", "recall_2", "recall_5", "recall_10"),
+    "text": (),
+}
+"""By task, the metrics that quality can be; the first where nobody says."""
+
+ONE_COLUMN: Mapping[Task, str] = {"regression": "quantity", "response-selection": "relevance"}
+"""Tasks whose models give one number, and the name of that column: a quantity, or the log-odds of being right."""
+
 
 class DatasetInfo(Config):
     """`dataset.json`: the task and its label list, whose order is that of the model's outputs."""
 
-    task: Literal["classification"] = "classification"
+    task: Task = "classification"
     labels: tuple[str, ...]
+    """Of texts or of words; the one column of a quantity or a ranking; none for spans of answers and bare text."""
     examples: dict[str, int]
     """Rows of each split."""
+    metric: str | None = None
+    """Of quality, one of the task's; left out, the first of them."""
+    groups: tuple[str, ...] = ()
+    """Names of parts that are also scored apart, such as languages."""
+
+    @property
+    def quality(self) -> str:
+        """Name of the metric that quality is; `DataError` for bare text, which has none."""
+        if self.metric is not None:
+            return self.metric
+        if not METRICS[self.task]:
+            raise DataError(f"a data set of the task {self.task!r} has nothing to score", "give it labels")
+        return METRICS[self.task][0]
+
+
+class Answer(Config):
+    """One of the answers that people gave: its first character in the context, and its text."""
+
+    start: int
+    text: str
 
 
 class Example(Config):
-    """One row: a text and the index of its label; -1 where it has none of the list (out of domain)."""
+    """One row. What its task does not need is left out."""
 
     text: str
-    label: int
+    """The text; of a pair the first: a question, or the conversation so far."""
+    pair: str | None = None
+    """The second text of a pair: another sentence, the context that is asked, or the utterance that came next."""
+    label: int = -1
+    """Index of the label, or of the right candidate; -1 where it has none of the list (out of domain, or NONE)."""
+    value: float | None = None
+    """Regression: the quantity."""
+    words: tuple[tuple[int, int], ...] | None = None
+    """Token classification: first character of each word in the text, and one past its last."""
+    tags: tuple[int, ...] | None = None
+    """Index of each word's label."""
+    answers: tuple[Answer, ...] | None = None
+    """Question answering: in the pair's characters; empty where the context does not answer."""
+    candidates: tuple[str, ...] | None = None
+    """Response selection: utterances that may come next. A training row has none: its `pair` is the right one."""
+    group: str | None = None
+    """The part that it belongs to, such as its language."""
+
+    @property
+    def asked(self) -> "str | tuple[str, str]":
+        """What a model reads: the text, or the pair."""
+        return self.text if self.pair is None else (self.text, self.pair)
 
 
 def read_info(directory: Path) -> DatasetInfo:
@@ -45,15 +106,25 @@ def read_split(directory: Path, split: Split) -> list[Example]:
         return [Example.model_validate_json(line) for line in file]
 
 
-def write_dataset(directory: Path, labels: tuple[str, ...], splits: dict[Split, list[Example]]) -> DatasetInfo:
+def write_dataset(
+    directory: Path,
+    labels: Sequence[str],
+    splits: Mapping[Split, Sequence[Example]],
+    *,
+    task: Task = "classification",
+    metric: str | None = None,
+) -> DatasetInfo:
     """Write all splits and `dataset.json`; every split has its file, also when it is empty."""
     for split in SPLITS:
-        _write_rows(directory / f"{split}.jsonl", splits.get(split, []))
-    info = DatasetInfo(labels=labels, examples={split: len(splits.get(split, [])) for split in SPLITS})
+        _write_rows(directory / f"{split}.jsonl", splits.get(split, ()))
+    groups = dict.fromkeys(row.group for rows in splits.values() for row in rows if row.group is not None)
+    examples = {split: len(splits.get(split, ())) for split in SPLITS}
+    info = DatasetInfo(task=task, labels=tuple(labels), examples=examples, metric=metric, groups=tuple(groups))
     write_json(directory / "dataset.json", info.model_dump(mode="json"))
     return info
 
 
 def _write_rows(path: Path, rows: Iterable[Example]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        file.writelines(json.dumps(row.model_dump(), ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            file.write(json.dumps(row.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n")

@@ -182,6 +182,10 @@ class ModelConfig(Config):
     assistant: Literal["auto"] | None = None
     """`auto` puts a teacher assistant, as deep as the teacher and as wide as the student, between the two where
     MiniLM's rule asks for one (arXiv 2002.10957, section 3.3). One of your own is a model like any other."""
+    head: Literal["task", "none"] | None = None
+    """`none` leaves an encoder, for others to start from or to embed texts with; left out, the data's task has one."""
+    deploy: bool | None = None
+    """Whether it is exported, measured and served. Left out: unless it is an encoder for others to start from."""
     vocabulary: Vocabulary | None = None
     """Left out: the start's whole vocabulary is kept."""
     phases: tuple[Phase, ...] = ()
@@ -204,6 +208,11 @@ class ModelConfig(Config):
     def predicts_words(self) -> bool:
         """Whether it ends as a masked language model: an encoder for others to start from, which knows no class."""
         return bool(self.phases) and any(objective.kind == "mlm" for objective in self.phases[-1].objectives)
+
+    @property
+    def has_head(self) -> bool:
+        """Whether it answers what the data's task asks; else it embeds texts, or fills in words."""
+        return self.head != "none" and not self.predicts_words
 
     def refers_to(self) -> tuple[str, ...]:
         """Names of the recipe's other models that this one is made from."""

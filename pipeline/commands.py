@@ -12,7 +12,7 @@ from pipeline.plan import make_plan, plan_steps
 from pipeline.recipe import Recipe, load_recipe
 from pipeline.rows import CALIBRATION
 from pipeline.runner import plan_lines, run_steps
-from pipeline.stages import Step, bundle_paths, steps_of
+from pipeline.stages import Step, bundle_paths, model_paths, steps_of
 from pipeline.team import check_command
 
 
@@ -56,6 +56,10 @@ def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:
 
     steps = steps_of(recipe, root)
     run_steps([step for step in steps if step.command != "package"], force=force)
+    if not recipe.deployed():
+        models = {name: str(path) for name, path in model_paths(recipe, root).items()}
+        sys.stdout.write(json.dumps({"models": models}) + "\n")
+        return 0
     report = read_report(root / "report")
     if report.verdict != "fail":
         run_steps([step for step in steps if step.command == "package"], force=force)

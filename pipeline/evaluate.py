@@ -35,7 +35,7 @@ class EvaluateConfig(Config):
 
 def evaluate_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures quality for `recipe` below its output folder `root`, and its work."""
-    first = next(iter(recipe.classifiers()))
+    first = next(iter(recipe.deployed()))
     config = EvaluateConfig(rows=tuple(recipe.row_names()), reference=f"{first}/float32")
     inputs = measured_inputs(recipe, root)
     stage = Stage(

@@ -34,7 +34,7 @@ Parts = tuple[dict[str, Floats], "LogisticRegression"]
 
 def floor_stage(kind: Floor, recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that fits the floor below the output folder `root`, and its work."""
-    first = next(iter(recipe.classifiers()))
+    first = next(iter(recipe.deployed()))
     reads_model = kind == "static-embeddings"
     config = FloorConfig(kind=kind, max_tokens=recipe.models[first].max_tokens if reads_model else None)
     inputs = {"data": root / "data"} | ({f"model:{first}": root / "models" / first} if reads_model else {})

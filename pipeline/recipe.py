@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from artifact.config import Config, load_config
+from artifact.dataset import Task
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_starts import Scratch
@@ -60,6 +61,8 @@ class DataConfig(Config):
     source: Source
     text_field: str = "text"
     label_field: str = "label"
+    task: Task = "classification"
+    """What is to be said of an example; the fields above mean what the task makes of them."""
     labels: tuple[str, ...] | None = None
     """The label list, in order; left out, the sorted labels of the training split."""
     out_of_domain_labels: tuple[str, ...] = ()
@@ -85,8 +88,9 @@ class Recipe(Config):
     baseline: Path | None = None
     """Output folder of an earlier run, such as the base branch's: its candidate's bundle becomes the row `baseline`."""
     bench: BenchConfig = BenchConfig()
-    candidate: str
-    """Row that the gate judges and the service answers with by default, such as `student/int8`."""
+    candidate: str = ""
+    """Row that the gate judges and the service answers with by default, such as `student/int8`; needed unless the
+    recipe only trains encoders for others to start from."""
     gates: dict[str, Gate] = {}
     plan: PlanConfig = PlanConfig()
     """Shapes that `understudy plan` measures before any training."""
@@ -95,8 +99,6 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check_vocabularies(self) -> "Recipe":
-        if not self.classifiers():
-            raise ValueError("no model learns classes: one at least must be more than a masked language model")
         for name, vocabulary in self.vocabularies.items():
             if strange := set(vocabulary.corpora) - self.corpora.keys():
                 raise ValueError(f"vocabularies.{name} reads {', '.join(sorted(strange))}, which corpora does not name")
@@ -114,18 +116,22 @@ class Recipe(Config):
 
     def row_names(self) -> list[str]:
         """Rows of the report: the first model in PyTorch, `model/precision`, `cascade`, `baseline`, the floors."""
-        first = next(iter(self.classifiers()))
+        if not self.deployed():
+            return []
+        first = next(iter(self.deployed()))
         forms = [pytorch_row(first, form) for form in self.rows.pytorch]
         more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
         return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.rows.floors]))
 
     def exported_rows(self) -> list[str]:
         """`model/precision` of every bundle."""
-        return [f"{model}/{precision}" for model in self.classifiers() for precision in self.export.precisions]
+        return [f"{model}/{precision}" for model in self.deployed() for precision in self.export.precisions]
 
     def _model_faults(self) -> Iterator[str]:
         earlier: set[str] = set()
         for name, model in self.models.items():
+            if model.predicts_words and model.deploy:
+                yield f"models.{name} ends as a masked language model, which cannot be deployed"
             for other in model.refers_to():
                 if other not in earlier:
                     yield f"models.{name} refers to {other!r}, which is not a model above it"
@@ -140,6 +146,13 @@ class Recipe(Config):
             earlier.add(name)
 
     def _row_faults(self) -> Iterator[str]:
+        if not self.deployed():
+            if self.candidate or self.gates:
+                yield "no model is deployed, so there is no candidate to name and none to gate"
+            return
+        if not self.candidate:
+            yield f"candidate is missing, expected one of {', '.join(self.exported_rows())}"
+            return
         rows = self.row_names()
         named = {"candidate": self.candidate, **{f"gates.{n}.reference": g.reference for n, g in self.gates.items()}}
         for where, row in named.items():
@@ -147,9 +160,14 @@ class Recipe(Config):
             if row is not None and row not in rows and not spared:
                 yield f"{where} is {row!r}, expected one of {', '.join(rows)}"
 
-    def classifiers(self) -> dict[str, ModelConfig]:
-        """The models that are exported and measured: not those that end as masked language models."""
-        return {name: model for name, model in self.models.items() if not model.predicts_words}
+    def deployed(self) -> dict[str, ModelConfig]:
+        """The models that are exported, measured and served: not the encoders that others start from."""
+        return {name: model for name, model in self.models.items() if self._is_deployed(model)}
+
+    def _is_deployed(self, model: ModelConfig) -> bool:
+        if model.deploy is not None:
+            return model.deploy
+        return not model.predicts_words and (model.has_head or self.data.task == "response-selection")
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

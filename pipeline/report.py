@@ -40,11 +40,11 @@ class ReportConfig(Config):
 
 def report_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that judges and reports `recipe` below its output folder `root`, and its work."""
-    first = next(iter(recipe.classifiers()))
+    first = next(iter(recipe.deployed()))
     gates = gates_of(recipe.gates, has_baseline=recipe.baseline is not None)
     config = ReportConfig(recipe=recipe.name, candidate=recipe.candidate, reference=f"{first}/pytorch", gates=gates)
-    models = {f"model:{name}": root / "models" / name for name in recipe.classifiers()}
-    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
+    models = {f"model:{name}": root / "models" / name for name in recipe.deployed()}
+    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.deployed()}
     measured = {name: root / name for name in ("data", "evaluation", "benchmark")}
     inputs = {**measured, **models, **bundles, **row_inputs(recipe, root)}
     stage = Stage(name="report", version=VERSION, kind="report", out=root / "report", config=config, inputs=inputs)

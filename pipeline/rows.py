@@ -79,6 +79,6 @@ def row_inputs(recipe: Recipe, root: Path) -> dict[str, Path]:
 
 def measured_inputs(recipe: Recipe, root: Path) -> dict[str, Path]:
     """All that the rows of `recipe` are made of, and the data they are measured on."""
-    first = next(iter(recipe.classifiers()))
-    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.classifiers()}
+    first = next(iter(recipe.deployed()))
+    bundles = {f"bundle:{name}": root / "bundles" / name for name in recipe.deployed()}
     return {"data": root / "data", f"model:{first}": root / "models" / first, **bundles, **row_inputs(recipe, root)}

@@ -35,12 +35,19 @@ class Step:
 
 
 def steps_of(recipe: Recipe, root: Path) -> list[Step]:
-    """All steps of `recipe` below `root`, in an order in which each finds its inputs."""
-    return [
+    """All steps of `recipe` below `root`, in an order in which each finds its inputs; no more than models, where none
+    is deployed.
+    """
+    trained = [
         _data_step(recipe, root),
         *(_vocabulary_step(recipe, root, name) for name in recipe.vocabularies),
         *(_distill_step(recipe, root, name) for name in recipe.models),
-        *(_export_step(recipe, root, name) for name in recipe.classifiers()),
+    ]
+    if not recipe.deployed():
+        return trained
+    return [
+        *trained,
+        *(_export_step(recipe, root, name) for name in recipe.deployed()),
         *_row_steps(recipe, root),
         _evaluate_step(recipe, root),
         _bench_step(recipe, root),
@@ -56,7 +63,7 @@ def model_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
 
 def bundle_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
     """Directory of the bundle of each model that has one."""
-    return {name: root / "bundles" / name for name in recipe.classifiers()}
+    return {name: root / "bundles" / name for name in recipe.deployed()}
 
 
 def vocabulary_paths(recipe: Recipe, root: Path) -> dict[str, Path]:

@@ -6,6 +6,7 @@ Texts are padded on the right.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -22,18 +23,19 @@ class Batch:
     """Some texts, ready for the models."""
 
     inputs: dict[str, Tensor]
-    """What every model takes: `input_ids` and `attention_mask`; packed, `position_ids`. No token types: there is one
-    text at a time, whose types are 0 where nobody gives any, and a teacher and its student need not both have types."""
+    """What every model takes: `input_ids` and `attention_mask`; packed, `position_ids`; of pairs, `token_type_ids`,
+    which a model without types is not given. Of single texts all types are 0, as where nobody gives any."""
     mask: Bool[Tensor, "batch seq"]
     """Where a text has a token; always one text a row, also when the inputs are packed."""
-    labels: Int[Tensor, "batch"]
-    """-1 where nobody knows."""
+    labels: Int[Tensor, "batch"] | Float[Tensor, "batch"] | Int[Tensor, "batch 2"]
+    """-1 where nobody knows; or a quantity, or the chance of being right, or first and last token of an answer."""
     where: Int[Tensor, "batch seq"] | None = None
     """Packed texts only: index of each token in the flattened rows of the inputs; 0 at padding."""
     texts: tuple[int, ...] | None = None
     """Which of the split's texts these are, by index; None where they come from a stream, or were changed."""
     targets: Int[Tensor, "batch seq"] | None = None
-    """Tokens to be found in the places of hidden ones, one text a row, -1 elsewhere; None where none were hidden."""
+    """What is to be found in places of a text, one text a row, -1 elsewhere: hidden tokens, or labels of words. None
+    where nothing is."""
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
@@ -51,7 +53,7 @@ class Batch:
 
     @property
     def counted(self) -> int:
-        """How many a loss is the mean over: texts, or the tokens to be found."""
+        """How many a loss is the mean over: texts, or the places where something is to be found."""
         return len(self.labels) if self.targets is None else int((self.targets >= 0).sum())
 
     def with_targets(self, targets: Int[Tensor, "batch seq"]) -> "Batch":
@@ -86,16 +88,25 @@ class InputForm:
         return cls(tokenizer.pad_token_id)
 
 
-def collate_padded(texts: Sequence[Int[Tensor, "_"]], labels: Sequence[int], form: InputForm) -> Batch:
-    """`texts` as a batch, padded to the longest of them."""
+def collate_padded(
+    texts: Sequence[Int[Tensor, "_"]],
+    labels: Sequence[Any],
+    form: InputForm,
+    *,
+    types: Sequence[Int[Tensor, "_"]] | None = None,
+    tags: Sequence[Int[Tensor, "_"]] | None = None,
+) -> Batch:
+    """`texts` as a batch, padded to the longest of them, with the type and the label of each token where there are."""
     mask = _mask_of(texts)
-    ids = torch.full(mask.shape, form.pad_id)
-    ids[mask] = torch.cat(list(texts)).long()
-    return Batch({"input_ids": ids, "attention_mask": mask.long()}, mask, torch.tensor(labels))
+    inputs = {"input_ids": _filled(mask, texts, form.pad_id), "attention_mask": mask.long()}
+    if types is not None:
+        inputs["token_type_ids"] = _filled(mask, types, 0)
+    targets = None if tags is None else _filled(mask, tags, -1)
+    return Batch(inputs, mask, torch.tensor(labels), targets=targets)
 
 
 def collate_packed(
-    rows: Sequence[Sequence[Int[Tensor, "_"]]], labels: Sequence[int], form: InputForm, *, first_position: int
+    rows: Sequence[Sequence[Int[Tensor, "_"]]], labels: Sequence[Any], form: InputForm, *, first_position: int
 ) -> Batch:
     """The texts of each of `rows` one after the other, the rows padded to the longest; `labels` in the same order.
 
@@ -143,6 +154,12 @@ def _first_position(model: PreTrainedModel) -> int:
         f"{name} takes no positions or no mask by pairs, so its texts cannot be packed; expected one of {packable}",
         "turn phase.packing off: batch_tokens alone groups texts of like length",
     )
+
+
+def _filled(mask: Bool[Tensor, "batch seq"], rows: Sequence[Tensor], padding: int) -> Int[Tensor, "batch seq"]:
+    filled = torch.full(mask.shape, padding)
+    filled[mask] = torch.cat(list(rows)).long()
+    return filled
 
 
 def _mask_of(texts: Sequence[Tensor]) -> Bool[Tensor, "batch seq"]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -18,10 +18,12 @@ from distill.architectures import architecture_of, depth_of, layers_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_batches, check_inputs, check_phases, check_spelling, check_words
+from distill.check import check_batches, check_inputs, check_pairs, check_phases, check_spelling, check_words
 from distill.config import CorpusConfig, ModelConfig, Phase
 from distill.config_starts import Checkpoint, Layers
 from distill.evaluation import word_floor
+from distill.examples import NEGATIVES, Reads
+from distill.heads import NO_HEAD, Head, load_model
 from distill.held_out import held_out_texts
 from distill.masking import Masker
 from distill.objectives import make_projections, wanted_of
@@ -30,7 +32,7 @@ from distill.phases import written_out
 from distill.reading import pruned, read_alike
 from distill.state import Run
 from distill.stream import Stream
-from distill.student import build_start, count_parameters, load_classifier, load_tokenizer, save_model
+from distill.student import build_start, count_parameters, load_tokenizer, save_model
 from distill.text import Texts
 from distill.word_head import add_word_head, as_masked_model, drop_word_head
 
@@ -41,7 +43,6 @@ class Built:
 
     run: Run
     tokenizer: Tokenizer
-    labels: tuple[str, ...]
     facts: dict[str, Any]
 
 
@@ -57,13 +58,14 @@ def build_run(
     """Load or make both models, read the texts, and check all that can be checked before the first step."""
     accelerator = _accelerator(config)
     set_seed(config.seed)
-    labels = read_info(data).labels
+    info = read_info(data)
+    head = Head.of(info.task, info.labels) if config.has_head else NO_HEAD
     trust = isinstance(config.start, Checkpoint) and config.start.trust_remote_code
     reading = read_alike(
         load_tokenizer(start, trust_remote_code=trust), load_tokenizer(teacher) if teacher is not None else None
     )
-    student = build_start(config, start, labels)
-    taught_by = load_classifier(teacher, labels) if teacher is not None else None
+    student = build_start(config, start, head)
+    taught_by = load_model(teacher, head) if teacher is not None else None
     tokenizer = reading.tokenizer
     check_inputs(taught_by, student, config.max_tokens, len(tokenizer), len(reading.own))
     if config.vocabulary is not None:
@@ -82,6 +84,13 @@ def build_run(
         taught_by.to(accelerator.device).eval()
     models = _models(taught_by or student, student)
     check_spelling(phases, reading.spelling)
+    reads = Reads(
+        task=info.task, labels=info.labels, apart=not config.has_head, negatives=config.negatives or NEGATIVES,
+        seed=config.seed,
+    )  # fmt: skip
+    if info.task == "response-selection":  # of a long conversation, its last turns count; said to who serves it, too
+        tokenizer.truncation_side = reading.own.truncation_side = "left"
+    check_pairs(phases, corpora, apart=reads.pairs_apart)
     first_position = check_phases(phases, models, taught_by, student)
     check_batches(phases, config.max_tokens, accelerator.num_processes)
     objectives = [objective for phase in phases for objective in phase.objectives]
@@ -92,17 +101,17 @@ def build_run(
         config=config, phases=phases, student=student, teacher=taught_by, models=models,
         projections=make_projections(objectives, models).to(accelerator.device),
         spelling=reading.spelling and reading.spelling.to(accelerator.device),
-        texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train"),
+        texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train", reads),
         corpora={
             name: Stream(tokenizer, corpus, config.max_tokens, holds_out=name in held_out)
             for name, corpus in corpora.items()
         },
-        validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation"),
+        validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation", reads),
         first_position=first_position, directory=out, accelerator=accelerator,
-        masker=Masker.of(tokenizer) if hides else None, held_out=held_out,
+        masker=Masker.of(tokenizer) if hides else None, held_out=held_out, head=head,
     )  # fmt: skip
     facts |= {"vocabulary": reading.facts, "word_floors": _word_floors(run)}
-    return Built(_with_cache(run), reading.own, labels, {k: v for k, v in facts.items() if v})
+    return Built(_with_cache(run), reading.own, {k: v for k, v in facts.items() if v})
 
 
 def save_result(built: Built, facts: Mapping[str, Any], name: str) -> None:
@@ -111,9 +120,11 @@ def save_result(built: Built, facts: Mapping[str, Any], name: str) -> None:
     model = as_masked_model(run.student) if masked else run.student
     if not masked and run.masker is not None:
         drop_word_head(run.student)
-    task = "masked language" if masked else "classification"
+    if run.head == NO_HEAD and not masked:
+        model = cast("PreTrainedModel", run.student.base_model)
+    task = "masked language" if masked else "embedding" if run.head == NO_HEAD else run.head.task
     save_model(model, built.tokenizer, run.directory, name=name, max_tokens=run.config.max_tokens, task=task)
-    write_card(run.directory, name, run.config, facts, built.labels)
+    write_card(run.directory, name, run.config, facts, run.head)
 
 
 def _held_out(

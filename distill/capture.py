@@ -8,16 +8,20 @@ terms of content and position. ModernBERT's queries and keys are taken turned by
 """
 
 import contextlib
+import inspect
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from jaxtyping import Float
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, nn, stack
 from transformers import PreTrainedModel
 
 from distill.architectures import architecture_of, depth_of, layer_at
+
+TYPES = "token_type_ids"
+"""The one input that some models do not take."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Seen:
 
     projections: dict[int, Projections] = field(default_factory=dict)
     hidden: dict[int, Float[Tensor, "batch seq hidden"]] = field(default_factory=dict)
-    logits: Float[Tensor, "batch labels"] | None = None
+    logits: Float[Tensor, "batch labels"] | Float[Tensor, "batch seq labels"] | None = None
+    """Of texts; or of each token, where a head says something of tokens: of answers, begins here and ends here."""
 
     def detached(self) -> "Seen":
         """The same numbers, through which no gradient flows."""
@@ -76,14 +81,26 @@ def observe(model: PreTrainedModel, inputs: Mapping[str, Tensor], wanted: Wanted
     if wanted == Wanted():
         return seen
     with _hooks(model, wanted) as caught, contextlib.suppress(_AllSeen):
-        output = model(**inputs)
-        seen.logits = output.logits if wanted.logits else None
+        taken = {name: tensor for name, tensor in inputs.items() if name != TYPES or _has_types(model)}
+        output = model(**taken)
+        seen.logits = _logits_of(output) if wanted.logits else None
     heads = model.config.num_attention_heads
     for layer in wanted.layers:
         query, key, value = (caught[name, layer] for name in "QKV")
         seen.projections[layer] = Projections(query, key, value, heads)
     seen.hidden = {layer: caught["hidden", layer] for layer in wanted.hidden}
     return seen
+
+
+def _has_types(model: PreTrainedModel) -> bool:
+    return TYPES in inspect.signature(model.forward).parameters
+
+
+def _logits_of(output: Any) -> Tensor:
+    if "start_logits" in output:
+        return stack((output.start_logits, output.end_logits), dim=-1)
+    logits: Tensor = output.logits
+    return logits
 
 
 @contextlib.contextmanager

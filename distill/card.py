@@ -1,15 +1,25 @@
 """The model card: what a stranger who finds the directory must know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from artifact.dataset import Task
 from distill.config import ModelConfig, Phase
+from distill.heads import Head
+
+_KINDS: Mapping[Task, tuple[str, str]] = {
+    "classification": ("text-classification", "A text classifier with {labels} labels"),
+    "regression": ("text-classification", "A model of a quantity"),
+    "token-classification": ("token-classification", "A tagger of words with {labels} labels"),
+    "question-answering": ("question-answering", "A reader that finds answers in a context"),
+    "response-selection": ("text-ranking", "A cross-encoder that ranks utterances"),
+    "text": ("sentence-similarity", "An encoder"),
+}
+"""The Hub's name of the task, and ours."""
 
 
-def write_card(
-    directory: Path, name: str, config: ModelConfig, facts: Mapping[str, Any], labels: Sequence[str]
-) -> None:
+def write_card(directory: Path, name: str, config: ModelConfig, facts: Mapping[str, Any], head: Head) -> None:
     """Write `README.md` in the form that the Hub shows."""
     taught = f", learnt from the model `{config.teacher}`" if config.teacher else ""
     phases = "\n".join(
@@ -17,7 +27,8 @@ def write_card(
         for phase in config.phases
     )
     counts = facts["parameters"]
-    tag, what = "text-classification", f"A text classifier with {len(labels)} labels"
+    tag, what = _KINDS[head.task]
+    what = what.format(labels=len(head.labels))
     if config.predicts_words:
         tag, what = "fill-mask", "An encoder that fills in masked words"
     text = f"""---

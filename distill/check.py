@@ -8,7 +8,7 @@ from artifact.errors import ConfigError, ModelError
 from distill.architectures import architecture_of
 from distill.batch import first_position_of
 from distill.config import CorpusConfig, Phase
-from distill.config_objectives import Attention, MaskedLanguage, Relations
+from distill.config_objectives import Attention, Contrastive, MaskedLanguage, Ranking, Relations
 from distill.evaluation import learns_classes, reads_head
 from distill.objectives import wanted_of
 from distill.objectives.layers import Models
@@ -59,6 +59,18 @@ def check_words(phases: Sequence[Phase], spelling: Spelling | None, corpora: Map
         if phase.corpus is not None and corpora[phase.corpus].source.pair_field is not None:
             raise ModelError(f"phase {phase.name!r} masks words, but {phase.corpus} has pairs", "remove its pair_field")
     return bool(masked)
+
+
+def check_pairs(phases: Sequence[Phase], corpora: Mapping[str, CorpusConfig], *, apart: bool) -> None:
+    """`ModelError` when a phase matches texts with their answers and reads none; `apart`: the data set has some."""
+    for phase in phases:
+        corpus = corpora[phase.corpus] if phase.corpus is not None else None
+        has_pairs = apart if corpus is None else corpus.source.pair_field is not None
+        if not has_pairs and any(isinstance(objective, Ranking | Contrastive) for objective in phase.objectives):
+            raise ModelError(
+                f"phase {phase.name!r} matches texts with their answers, and what it reads has none",
+                "name a corpus with a pair_field, or set head: none on data of the task response-selection",
+            )
 
 
 def check_spelling(phases: Sequence[Phase], spelling: Spelling | None) -> None:

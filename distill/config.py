@@ -147,9 +147,10 @@ class Phase(Config):
             faults.append(f"has two objectives of one kind: {', '.join(kinds)}")
         if (self.epochs is None) == (self.steps is None):
             faults.append("needs either epochs or steps")
-        if "ranking" in kinds and (self.corpus is None or len(kinds) > 1):
-            faults.append("ranks pairs: that needs a corpus with a pair_field, and no other objective")
-        if self.packing and (self.batch_tokens is None or set(kinds) & {"logits", "labels", "embedding", "ranking"}):
+        if "ranking" in kinds and len(kinds) > 1:
+            faults.append("ranks pairs, which no other objective reads")
+        whole = {"logits", "labels", "embedding", "ranking", "contrastive"}
+        if self.packing and (self.batch_tokens is None or set(kinds) & whole):
             faults.append("packs texts: that needs batch_tokens, and no objective of whole texts")
         if self.corpus is not None and "labels" in kinds:
             faults.append("learns labels, which a corpus has not")
@@ -192,6 +193,8 @@ class ModelConfig(Config):
     """In order; none takes the start as it is."""
     max_tokens: int = Field(default=64, gt=2, le=8192)
     """Longest input in tokens; longer texts are cut."""
+    negatives: int | None = Field(default=None, gt=0)
+    """Response selection: wrong utterances read beside each right one; left out, 4."""
     seed: int = Field(default=1, ge=0)
     checkpoint_every_steps: int = Field(default=200, gt=0)
     """Steps between checkpoints; one is also written at the end of each phase."""
@@ -222,12 +225,15 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check_teacher(self) -> "ModelConfig":
-        needs = {o.kind for phase in self.phases for o in phase.objectives} - {"labels", "mlm"}
+        kinds = {o.kind for phase in self.phases for o in phase.objectives}
+        needs = kinds - {"labels", "mlm", "contrastive"}
         if self.teacher is None and (needs or not isinstance(self.start, Checkpoint | Scratch)):
             what = ", ".join(sorted(needs)) or f"start {self.start.kind!r}"
             raise ValueError(f"{what} needs a teacher: name one under `teacher`")
         if self.assistant is not None and self.start.kind not in ("random", "slice"):
             raise ValueError(f"assistant: auto needs a start with a width of its own, not {self.start.kind!r}")
+        if self.head == "none" and kinds & {"labels", "logits"}:
+            raise ValueError("labels and logits are learnt by a head, and head is none")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise ValueError(f"two phases share a name: {', '.join(names)}")

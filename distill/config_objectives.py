@@ -81,8 +81,25 @@ class Ranking(Config):
     pooling: Pooling = "mean"
 
 
+class Contrastive(Config):
+    """Each text's own answer among those of the batch, by cosine: what a bi-encoder learns without a teacher.
+
+    Cross-entropy over the batch's answers (Henderson et al., arXiv 1705.00652, section 4.4).
+    """
+
+    kind: Literal["contrastive"]
+    weight: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=0.05, gt=0)
+    """Divides the cosines before the softmax."""
+    pooling: Pooling = "mean"
+
+
 class Logits(Config):
-    """Kullback-Leibler divergence to the teacher's softened class probabilities, times temperature squared."""
+    """Kullback-Leibler divergence to the teacher's softened probabilities, times temperature squared.
+
+    Of classes; of the labels of each word, or of each token of a corpus; of where an answer begins and ends; of an
+    utterance being right. Of a quantity, half the squared error.
+    """
 
     kind: Literal["logits"]
     weight: float = Field(default=1.0, gt=0)
@@ -98,7 +115,10 @@ class Logits(Config):
 
 
 class Labels(Config):
-    """Cross-entropy with the labels of the data set."""
+    """Cross-entropy with what the data set says: labels of texts or words, places of answers, the right utterance.
+
+    Of a quantity, the squared error.
+    """
 
     kind: Literal["labels"]
     weight: float = Field(default=1.0, gt=0)
@@ -121,6 +141,6 @@ class MaskedLanguage(Config):
 
 
 Objective = Annotated[
-    Relations | Attention | Hidden | Embedding | Ranking | Logits | Labels | MaskedLanguage,
+    Relations | Attention | Hidden | Embedding | Ranking | Contrastive | Logits | Labels | MaskedLanguage,
     Field(discriminator="kind"),
 ]

@@ -11,8 +11,9 @@ from artifact.errors import TrainingError
 from distill.batch import Batch
 from distill.capture import Wanted, observe
 from distill.config import Phase
-from distill.config_objectives import Embedding, Hidden, Labels, Logits, MaskedLanguage, Objective, Ranking
+from distill.config_objectives import Contrastive, Embedding, Hidden, Labels, Logits, MaskedLanguage, Objective, Ranking
 from distill.memory import enough_memory
+from distill.objectives import reads_words
 from distill.objectives.embedding import pool
 from distill.state import Run
 from distill.step import losses_of, student_inputs
@@ -36,31 +37,34 @@ def learns_classes(objectives: Sequence[Objective]) -> bool:
 
 def reads_head(objectives: Sequence[Objective]) -> bool:
     """Whether there is a head above the encoder to learn: of classes, or of the vocabulary."""
-    return learns_classes(objectives) or any(isinstance(objective, MaskedLanguage) for objective in objectives)
+    return learns_classes(objectives) or reads_words(objectives)
 
 
 def evaluate(run: Run, phase: Phase) -> dict[str, float]:
     """Mean loss of the phase on its validation texts and, where classes or words are learnt, how many are found.
 
+    Of tagged words, the share of the words; of answers, the share of beginnings and ends. A quantity has no accuracy,
+    and neither has an utterance that comes next, most of which do not: there the loss says which weights are best.
+
     The words hidden are the same at each evaluation, whatever the seed; `perplexity` is the exponential of their loss.
     """
     run.student.train(False)
-    total, correct, count, words = 0.0, 0, 0, False
+    total, correct, count, answered, words = 0.0, 0, 0, 0, reads_words(phase.objectives)
     with torch.inference_mode(), run.accelerator.autocast():
         for batch in validation_batches(run, phase):
-            on_device, words = batch.to(run.accelerator.device), batch.targets is not None
+            on_device = batch.to(run.accelerator.device)
             with enough_memory(run, phase, batch):
-                losses, seen = losses_of(run, phase.objectives, on_device)
+                losses, rows = losses_of(run, phase.objectives, on_device)
             total += sum(float(loss) for loss in losses.values()) * batch.counted
             count += batch.counted
-            if seen.logits is not None:
-                wanted = on_device.labels if on_device.targets is None else on_device.targets[on_device.targets >= 0]
-                correct += int((seen.logits.argmax(-1) == wanted).sum())
+            if rows.student.logits is not None and (words or run.head.answers == "rivals"):
+                correct += int((rows.student.logits.argmax(-1) == rows.labels).sum())
+                answered += len(rows.labels)
     run.student.train()
-    loss, found = total / max(count, 1), correct / max(count, 1)
+    loss, found = total / max(count, 1), correct / max(answered, 1)
     if words:
         return {"validation_loss": loss, "masked_accuracy": found, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
-    return {"validation_loss": loss} | ({"validation_accuracy": found} if learns_classes(phase.objectives) else {})
+    return {"validation_loss": loss} | ({"validation_accuracy": found} if answered else {})
 
 
 def validation_batches(run: Run, phase: Phase) -> Iterator[Batch]:
@@ -106,7 +110,7 @@ def check_spread(run: Run, objectives: Sequence[Objective], healthy: float | Non
     last layer's queries, keys and values is trained then. Of a single text there is nothing to see but whether its
     embedding is finite.
     """
-    top = Hidden | Logits | Labels | Embedding | Ranking | MaskedLanguage
+    top = Hidden | Logits | Labels | Embedding | Ranking | Contrastive | MaskedLanguage
     reaches_top = any(isinstance(objective, top) for objective in objectives)
     layer = run.models.student_depth - (not reaches_top)
     batch = run.validation.batch(range(min(ALARM_TEXTS, len(run.validation)))).to(run.accelerator.device)

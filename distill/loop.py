@@ -196,7 +196,8 @@ class _Leg:
         return self.average.in_place(self.run.student) if self.average and self.average.values else nullcontext()
 
     def _keeps_best(self) -> bool:
-        watched = reads_head(self.phase.objectives) or self.phase.patience is not None
+        learns = reads_head(self.phase.objectives) or any(o.kind == "contrastive" for o in self.phase.objectives)
+        watched = learns or self.phase.patience is not None
         return self.run.config.keep_best and watched
 
     def _has_waited(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from artifact.errors import TrainingError
 from distill.batch import Batch
 from distill.config import Phase
-from distill.config_objectives import Embedding, Ranking
+from distill.config_objectives import Contrastive, Embedding, Ranking
 from distill.state import Run
 
 
@@ -37,11 +37,13 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _less(phase: Phase, rows: int) -> str:
     if rows == 1:
         return "one row is the least there is: lower max_tokens, or train a smaller student"
-    if any(
-        isinstance(o, Ranking) or (isinstance(o, Embedding) and o.measure == "similarity") for o in phase.objectives
-    ):
+    if any(isinstance(o, Ranking | Contrastive | Embedding) and _is_of_batch(o) for o in phase.objectives):
         return (
             "lower its batch_size or batch_tokens: its objectives compare the texts of a batch, which cannot be parted"
         )
     parts = 2 ** math.floor(math.log2(phase.accumulate or 1) + 1)
     return f"set its `accumulate` to {parts}: the same result, from parts about half as large"
+
+
+def _is_of_batch(objective: Ranking | Contrastive | Embedding) -> bool:
+    return not isinstance(objective, Embedding) or objective.measure == "similarity"

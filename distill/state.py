@@ -15,6 +15,7 @@ from distill.batching import FeedPosition, Plan
 from distill.cache import TeacherCache
 from distill.config import ModelConfig, Noise, Phase
 from distill.config_objectives import MaskedLanguage
+from distill.heads import NO_HEAD, Head
 from distill.masking import Masker
 from distill.objectives.layers import Models
 from distill.spelling import Spelling
@@ -57,6 +58,8 @@ class Run:
     """What the teacher shows of the training split, for the phases that ask for it."""
     masker: Masker | None = None
     """Of the phases that learn masked words."""
+    head: Head = NO_HEAD
+    """What the student has above its encoder."""
     held_out: Mapping[str, Texts] = field(default_factory=dict)
     """Texts of a corpus that phases of masked words do not read, but are evaluated on."""
 

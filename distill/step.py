@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from distill.batch import Batch
-from distill.capture import Projections, Seen, Wanted, observe
+from distill.capture import TYPES, Projections, Seen, Wanted, observe
 from distill.config import Phase
 from distill.config_objectives import Objective
+from distill.judging import Judged, judged
 from distill.memory import enough_memory
-from distill.objectives import loss_of, read_whole, wanted_of
+from distill.objectives import loss_of, read_whole, reads_words, wanted_of
 from distill.state import Run
 from distill.word_head import score_pieces
 
@@ -90,30 +91,37 @@ def take_step(run: Run, phase: Phase, parts: Sequence[Batch], optimizer: torch.o
 
 def losses_of(
     run: Run, objectives: Sequence[Objective], batch: Batch, *, cached: bool = False, respell_share: float = 0.0
-) -> tuple[dict[str, Tensor], Seen]:
-    """Weighted loss of each objective on one batch, and what the student showed.
+) -> tuple[dict[str, Tensor], Judged]:
+    """Weighted loss of each objective on one batch, and what the student said, row by row.
 
     Where nothing compares token with token, a student with fewer pieces reads the texts spelt out, as it will be
     served; a `respell_share` of the pieces that it has, too.
     """
     theirs, ours = wanted_of(objectives, run.models)
-    if run.spelling is not None and read_whole(objectives):
+    if run.spelling is not None and read_whole(objectives) and not run.head.is_per_token and TYPES not in batch.inputs:
         inputs = run.spelling.spelt_out(batch, run.config.max_tokens, respell_share)
     else:
         inputs = student_inputs(run, batch)
     seen = _unpacked(observe(run.student, inputs, ours), batch)
-    taught, labels = _taught(run, batch, theirs, cached=cached), batch.labels
-    if batch.targets is not None:
-        hidden = batch.targets >= 0
-        labels = batch.targets[hidden]
-        seen.logits = score_pieces(run.student, seen.hidden[run.models.student_depth][hidden])
+    taught = _taught(run, batch, theirs, cached=cached)
+    rows = _found_words(run, seen, batch) if reads_words(objectives) else judged(run.head, taught, seen, batch)
     losses: dict[str, Tensor] = {
         o.kind: o.weight * loss_of(
-            o, taught, seen, mask=batch.mask, labels=labels, models=run.models, projections=run.projections
+            o, rows.teacher, rows.student, mask=batch.mask, labels=rows.labels, models=run.models,
+            projections=run.projections, answers=run.head.answers, weights=rows.weights,
         )
         for o in objectives
     }  # fmt: skip
-    return losses, seen
+    return losses, rows
+
+
+def _found_words(run: Run, seen: Seen, batch: Batch) -> Judged:
+    """Scores of pieces in the places of hidden words, and the pieces that stood there."""
+    if batch.targets is None:
+        raise RuntimeError("no words were hidden; `Run.hide_words` and the phase disagree")
+    hidden = batch.targets >= 0
+    seen.logits = score_pieces(run.student, seen.hidden[run.models.student_depth][hidden])
+    return Judged(Seen(), seen, batch.targets[hidden])
 
 
 def student_inputs(run: Run, batch: Batch) -> dict[str, Tensor]:

@@ -4,10 +4,8 @@ import copy
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
 from artifact.errors import ModelError
@@ -15,31 +13,14 @@ from distill.architectures import ARCHITECTURES, architecture_of, embeddings_of,
 from distill.compress import compress_embeddings
 from distill.config import ModelConfig
 from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice
+from distill.heads import Head, load_model
 from distill.shape import Shape, with_shape
 from distill.slicing import narrow
 
 
 def load_classifier(directory: Path, labels: Sequence[str], *, trust_remote_code: bool = False) -> PreTrainedModel:
-    """The model in `directory` with a classification head for `labels`; a head for other labels is made anew.
-
-    Raises `ModelError` for an architecture without a classifier, and for one whose projections we do not know.
-    """
-    try:
-        config = AutoConfig.from_pretrained(directory, trust_remote_code=trust_remote_code)
-        others = _names_other_labels(config, labels)
-        _set_labels(config, labels)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory,
-            config=config,
-            use_safetensors=True,
-            trust_remote_code=trust_remote_code,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelError(f"cannot load {directory} as a classifier: {' '.join(str(error).split())[:300]}") from None
-    architecture_of(model)
-    classifier: PreTrainedModel = model
-    return _with_new_head(classifier) if others else classifier
+    """The model in `directory` with a classification head for `labels`; `load_model` for that task."""
+    return load_model(directory, Head(tuple(labels)), trust_remote_code=trust_remote_code)
 
 
 def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Tokenizer:
@@ -55,7 +36,7 @@ def load_tokenizer(directory: Path, *, trust_remote_code: bool = False) -> Token
     return tokenizer
 
 
-def build_start(config: ModelConfig, source: Path, labels: Sequence[str]) -> PreTrainedModel:
+def build_start(config: ModelConfig, source: Path, head: Head) -> PreTrainedModel:
     """The untrained model: `source` itself, some of its layers, a narrower cut of them, or random weights of a shape.
 
     `source` is the checkpoint's directory, the teacher's where the start is made from the teacher, or a vocabulary's.
@@ -63,20 +44,20 @@ def build_start(config: ModelConfig, source: Path, labels: Sequence[str]) -> Pre
     """
     match config.start:
         case Checkpoint(trust_remote_code=trust):
-            return load_classifier(source, labels, trust_remote_code=trust)
+            return load_model(source, head, trust_remote_code=trust)
         case Layers(layers=layers):
-            return keep_layers(load_classifier(source, labels), layers)
+            return keep_layers(load_model(source, head), layers)
         case Slice(layers=layers) as start:
-            teacher = keep_layers(load_classifier(source, labels), layers)
+            teacher = keep_layers(load_model(source, head), layers)
             return narrow(teacher, with_shape(teacher.config, _shape_of(start, len(layers))))
         case Random(layers=layers, embeddings=embeddings) as start:
-            teacher = load_classifier(source, labels)
+            teacher = load_model(source, head)
             student: PreTrainedModel = type(teacher)(with_shape(teacher.config, _shape_of(start, layers)))
             if embeddings is not None:
                 compress_embeddings(teacher, student, centred=embeddings == "pca")
             return student
         case Scratch() as start:
-            return _from_scratch(start, load_tokenizer(source), labels)
+            return _from_scratch(start, load_tokenizer(source), head)
 
 
 def keep_layers(teacher: PreTrainedModel, kept: Sequence[int]) -> PreTrainedModel:
@@ -138,22 +119,21 @@ def save_model(
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.model_max_length = max_tokens
     tokenizer.init_kwargs.pop("name_or_path", None)
+    if tokenizer.truncation_side == "left":
+        tokenizer.init_kwargs["truncation_side"] = "left"
     tokenizer.save_pretrained(directory)
     about = {"schema_version": 1, "name": name, "task": task, "max_tokens": max_tokens}
     (directory / "understudy.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
-def _from_scratch(start: Scratch, tokenizer: Tokenizer, labels: Sequence[str]) -> PreTrainedModel:
+def _from_scratch(start: Scratch, tokenizer: Tokenizer, head: Head) -> PreTrainedModel:
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("pad", "bos", "eos")}
     known = {name: index for name, index in ids.items() if index is not None}
     config = AutoConfig.for_model(start.architecture, vocab_size=len(tokenizer), **known)
     first = ARCHITECTURES[start.architecture].first_position
     config.max_position_embeddings = start.positions + (first(config) if first is not None else 0)
-    _set_labels(config, labels)
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(  # type: ignore[no-untyped-call]  # upstream
-        with_shape(config, _shape_of(start, start.layers))
-    )
-    return model
+    head.write(config)
+    return head.on(with_shape(config, _shape_of(start, start.layers)))
 
 
 def _shape_of(start: Random | Slice | Scratch, layers: int) -> Shape:
@@ -174,24 +154,3 @@ def _global_attention_step(kept: Sequence[int], step: int) -> int:
         f"layer: in this teacher in 0, {step}, {2 * step}, ...",
         f"for example {list(range(len(kept)))}, or {[step * index for index in range(len(kept))]}",
     )
-
-
-def _names_other_labels(config: Any, labels: Sequence[str]) -> bool:
-    """Whether the head was made for other labels of the same number; a size that differs is seen by transformers."""
-    found = [config.id2label.get(index, "") for index in range(len(labels))]
-    named = any(name != f"LABEL_{index}" for index, name in enumerate(found))
-    return config.num_labels == len(labels) and named and found != list(labels)
-
-
-def _with_new_head(model: PreTrainedModel) -> PreTrainedModel:
-    fresh: PreTrainedModel = type(model)(model.config)
-    fresh.base_model.load_state_dict(model.base_model.state_dict())
-    return fresh
-
-
-def _set_labels(config: Any, labels: Sequence[str]) -> None:
-    config.num_labels = len(labels)
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"
-    config.dtype = torch.float32

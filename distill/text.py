@@ -16,12 +16,13 @@ from distill.augment import add_noise, exchange_for
 from distill.batch import Batch, InputForm, collate_packed, collate_padded
 from distill.batching import FeedPosition, Plan, Rows, planned, seeded, split
 from distill.config import Noise
+from distill.encoding import encode, special_tokens
+from distill.examples import Known, Reads, read_examples
 
-__all__ = ["Batch", "Encoded", "Texts", "encode", "with_noise"]
+__all__ = ["Batch", "Encoded", "Texts", "encode", "special_tokens", "with_noise"]
 
-CHUNK_CHARACTERS = 5_000
-"""Characters tokenised as one: a text of a million would take memory, and time by its square in some tokenizers."""
-CHUNKS_PER_CALL = 500
+READS = Reads()
+"""One text with one label."""
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,16 @@ class Encoded:
     """Texts in tokens, special tokens included."""
 
     texts: Sequence[Int[Tensor, "_"]]
-    labels: Sequence[int]
+    labels: Sequence[Known]
     form: InputForm
     pairs: Sequence[Int[Tensor, "_"]] | None = None
     """The text that answers each; a batch of pairs is all texts, then all their answers."""
     of_split: bool = False
     """Whether these are all texts of a split, so that an index names one in every epoch."""
+    types: Sequence[Int[Tensor, "_"]] | None = None
+    """Of each token, where texts are read in pairs."""
+    tags: Sequence[Int[Tensor, "_"]] | None = None
+    """Label of each token, -1 where it has none, where words are tagged."""
 
     def lengths(self) -> list[int]:
         """Tokens of each text, or of the longer one of each pair."""
@@ -49,29 +54,43 @@ class Encoded:
         """
         return [self._batch(part, plan) for part in split(rows[plan.rank :: plan.world], plan.accumulate)]
 
-    def _batch(self, rows: Rows, plan: Plan) -> Batch:
-        order = list(itertools.chain.from_iterable(rows))
+    def padded(self, order: Sequence[int]) -> Batch:
+        """The texts of those indices, a row each, padded to the longest."""
         labels = [self.labels[text] for text in order]
         if self.pairs is not None:
             both = [self.texts[text] for text in order] + [self.pairs[text] for text in order]
             return collate_padded(both, labels * 2, self.form)
-        names = tuple(order) if self.of_split else None
-        if not plan.packing:
-            return replace(collate_padded([self.texts[text] for text in order], labels, self.form), texts=names)
+        types, tags = ([x[text] for text in order] if x is not None else None for x in (self.types, self.tags))
+        batch = collate_padded([self.texts[text] for text in order], labels, self.form, types=types, tags=tags)
+        return replace(batch, texts=tuple(order)) if self.of_split else batch
+
+    def _batch(self, rows: Rows, plan: Plan) -> Batch:
+        order = list(itertools.chain.from_iterable(rows))
+        if not plan.packing or self.pairs is not None or self.types is not None:  # a packed row has no types
+            return self.padded(order)
         packed = [[self.texts[text] for text in row] for row in rows]
-        return replace(collate_packed(packed, labels, self.form, first_position=plan.first_position), texts=names)
+        labels = [self.labels[text] for text in order]
+        batch = collate_packed(packed, labels, self.form, first_position=plan.first_position)
+        return replace(batch, texts=tuple(order) if self.of_split else None)
 
 
 class Texts:
     """A split in tokens, cut to `max_tokens`; raises `DataError` when it is empty."""
 
-    def __init__(self, tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int, split: str) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int, split: str, reads: Reads = READS
+    ) -> None:
         if not examples:
             raise DataError(f"the {split} split has no rows")
         self._tokenizer = tokenizer
         self._max_tokens = max_tokens
-        texts = [pieces[0] for pieces in encode(tokenizer, [e.text for e in examples], max_tokens)]
-        self._encoded = Encoded(texts, [e.label for e in examples], InputForm.of(tokenizer), of_split=True)
+        found = read_examples(tokenizer, examples, max_tokens, reads)
+        if not found.ids:
+            raise DataError(f"no row of the {split} split has an utterance that is right", "give it some")
+        self._encoded = Encoded(
+            found.ids, found.known, InputForm.of(tokenizer), found.pairs, of_split=found.pairs is None,
+            types=found.types, tags=found.tags,
+        )  # fmt: skip
         self.lengths = self._encoded.lengths()
 
     def __len__(self) -> int:
@@ -79,14 +98,12 @@ class Texts:
 
     def batch(self, indices: Sequence[int]) -> Batch:
         """The texts at `indices`, padded to the longest of them."""
-        texts, labels = self._encoded.texts, self._encoded.labels
-        batch = collate_padded([texts[i] for i in indices], [labels[i] for i in indices], self._encoded.form)
-        return replace(batch, texts=tuple(indices))
+        return self._encoded.padded(list(indices))
 
     def digest(self) -> str:
-        """SHA-256 of all tokens, in order: whatever tokenizer and `max_tokens` made them."""
+        """SHA-256 of all tokens and types, in order: whatever tokenizer and `max_tokens` made them."""
         hashed = hashlib.sha256(torch.tensor(self.lengths).numpy().tobytes())
-        for text in self._encoded.texts:
+        for text in (*self._encoded.texts, *(self._encoded.types or ())):
             hashed.update(text.numpy().tobytes())
         return hashed.hexdigest()
 
@@ -122,21 +139,6 @@ class Texts:
         return planned(self.lengths, plan, self._max_tokens, seeded(plan.seed, epoch))
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> Iterator[list[Int[Tensor, "_"]]]:
-    """Each text in pieces of at most `max_tokens`, special tokens included in each; no token is lost.
-
-    A text without tokens has one piece, of special tokens alone. A giant text is tokenised in chunks, cut before a
-    space where there is one.
-    """
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
-    before, after = special_tokens(tokenizer)
-    room = max_tokens - len(before) - len(after)
-    for ids in _token_ids(tokenizer, texts):
-        bodies = (ids[start : start + room] for start in range(0, max(len(ids), 1), room))
-        yield [torch.tensor(before + body + after, dtype=torch.int32) for body in bodies]
-
-
 def with_noise(
     batch: Batch, tokenizer: Tokenizer, noise: Noise, lacking: Int[Tensor, "lacking"] | None = None
 ) -> Batch:
@@ -153,39 +155,3 @@ def with_noise(
     if noise.spell_share and lacking is not None:
         noisy = exchange_for(noisy, ordinary, lacking, noise.spell_share)
     return batch.with_token_ids(noisy)
-
-
-def _token_ids(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
-    """Tokens of each text, by the Rust tokenizer itself: half as fast again as through transformers."""
-    backend = tokenizer.backend_tokenizer
-    chunks = ((index, chunk) for index, text in enumerate(texts) for chunk in _chunks(text))
-    found: list[int] = []
-    current = 0
-    while some := list(itertools.islice(chunks, CHUNKS_PER_CALL)):
-        encodings = backend.encode_batch_fast([chunk for _, chunk in some], add_special_tokens=False)
-        for (index, _), encoding in zip(some, encodings, strict=True):
-            if index != current:
-                yield found
-                found, current = [], index
-            found += encoding.ids
-    if texts:
-        yield found
-
-
-def _chunks(text: str) -> Iterator[str]:
-    start = 0
-    while len(text) - start > CHUNK_CHARACTERS:
-        space = text.rfind(" ", start + 1, start + CHUNK_CHARACTERS)
-        end = space if space > 0 else start + CHUNK_CHARACTERS
-        yield text[start:end]
-        start = end
-    yield text[start:]
-
-
-def special_tokens(tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
-    """What the tokenizer puts before and after a text."""
-    encoding = tokenizer.backend_tokenizer.encode("a")
-    special = encoding.special_tokens_mask
-    first = special.index(0)
-    last = len(special) - special[::-1].index(0)
-    return encoding.ids[:first], encoding.ids[last:]

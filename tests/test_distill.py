@@ -22,6 +22,7 @@ from artifact.stage import run_stage
 from distill.batching import by_texts, seeded
 from distill.checkpoint import Position, load_checkpoint, save_checkpoint
 from distill.config import ModelConfig, Noise
+from distill.heads import Head
 from distill.run import distill_stage
 from distill.schedule import freeze_all_but, parts_of, rate_at, set_dropout
 from distill.student import build_start, count_parameters, keep_layers
@@ -263,7 +264,7 @@ def test_a_student_that_cannot_be_built_names_the_numbers(tmp_path, start, messa
     """Oracle: the message a user reads."""
     save_teacher(tmp_path / "teacher")
     with pytest.raises(ModelError, match=message):
-        build_start(ModelConfig(start=start, teacher="teacher"), tmp_path / "teacher", LABELS)
+        build_start(ModelConfig(start=start, teacher="teacher"), tmp_path / "teacher", Head(LABELS))
 
 
 @pytest.mark.parametrize(
@@ -329,7 +330,7 @@ def test_an_unknown_architecture_lists_what_it_found(tmp_path):
     )  # fmt: skip
     CanineForSequenceClassification(config).save_pretrained(tmp_path / "canine")
     with pytest.raises(ModelError, match=r"unknown architecture 'canine', expected one of albert(.|\n)*attention"):
-        build_start(ModelConfig(**teacher_config(tmp_path / "canine")), tmp_path / "canine", LABELS)
+        build_start(ModelConfig(**teacher_config(tmp_path / "canine")), tmp_path / "canine", Head(LABELS))
 
 
 def test_kept_layers_compute_what_they_did():

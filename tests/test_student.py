@@ -12,6 +12,7 @@ from artifact.errors import ModelError
 from distill.architectures import ARCHITECTURES, layers_of
 from distill.compress import compress_embeddings, principal_directions
 from distill.config import ModelConfig
+from distill.heads import Head
 from distill.shape import Shape, shape_of, with_shape
 from distill.slicing import _axes_of, narrow
 from distill.student import build_start, count_parameters, keep_layers
@@ -195,7 +196,7 @@ def test_layers_that_share_their_weights_cannot_be_picked(tmp_path, start):
     """Oracle: the message a user reads."""
     make("albert").save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"start.layers names \[0\], but the layers of an albert share"):
-        build_start(ModelConfig(start=start | {"layers": [0]}, teacher="teacher"), tmp_path, LABELS)
+        build_start(ModelConfig(start=start | {"layers": [0]}, teacher="teacher"), tmp_path, Head(LABELS))
 
 
 def test_modernberts_global_layers_stay_global():
@@ -215,7 +216,7 @@ def test_random_starts_use_the_models_own_initialiser(tmp_path, name):
     """Oracle: `initializer_range`, gains of one, biases of zero; and four times the width in between."""
     make(name).save_pretrained(tmp_path)
     start = {"kind": "random", "layers": 2, "hidden_size": 64, "heads": 2}
-    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, LABELS)
+    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, Head(LABELS))
     assert shape_of(student.config) == Shape(layers=2, hidden_size=64, heads=2, intermediate_size=256)
     assert logits(student).shape == (2, 3)
     row = ARCHITECTURES[student.config.model_type]
@@ -253,7 +254,7 @@ def test_compressed_embeddings_keep_the_geometry_of_the_sum(tmp_path, name, kind
     teacher = make(name)
     teacher.save_pretrained(tmp_path)
     start = {"kind": "random", "layers": 1, "hidden_size": 24, "heads": 4, "embeddings": kind}
-    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, LABELS)
+    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, Head(LABELS))
     sums = []
     for model in (teacher, student):
         tables = [m.weight for m in model.base_model.embeddings.modules() if isinstance(m, torch.nn.Embedding)]
@@ -344,7 +345,7 @@ def test_a_slice_of_some_layers_is_built_from_a_recipe(tmp_path):
     """Oracle: the teacher's own layers, cut by hand from the same two."""
     save_teacher(tmp_path, layers=3)
     start = {"kind": "slice", "layers": [2, 0], "hidden_size": 16, "heads": 4}
-    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, LABELS)
+    student = build_start(ModelConfig(start=start, teacher="teacher"), tmp_path, Head(LABELS))
     assert shape_of(student.config) == Shape(2, 16, 4, 64)
     expected = narrow(keep_layers(make_bert(layers=3), [2, 0]), student.config)
     assert all(torch.equal(a, b) for a, b in zip(student.parameters(), expected.parameters(), strict=True))

@@ -17,6 +17,7 @@ from artifact.errors import DataError
 from artifact.stage import run_stage
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_vocabularies import TrainedVocabulary
+from distill.heads import Head
 from distill.held_out import is_held_out
 from distill.student import build_start
 from distill.vocabulary_run import vocabulary_stage
@@ -247,7 +248,7 @@ def test_a_model_starts_from_scratch_with_it(tmp_path, architecture):
     tokenizer.save_pretrained(tmp_path)
     shape = {"layers": 2, "hidden_size": 16, "heads": 2, "vocabulary": "v", "positions": 40}
     start = {"kind": "scratch", "architecture": architecture} | shape
-    model = build_start(ModelConfig(start=start, phases=()), tmp_path, ("a", "b", "c"))
+    model = build_start(ModelConfig(start=start, phases=()), tmp_path, Head(("a", "b", "c")))
     assert model.config.model_type == architecture
     assert model.get_input_embeddings().weight.shape == (len(tokenizer), 16)
     assert model.config.pad_token_id == tokenizer.pad_token_id

@@ -5,13 +5,14 @@ A new objective is a config in `distill/config_objectives.py`, a file here, and 
 
 from collections.abc import Sequence
 
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from artifact.errors import ModelError
 from distill.capture import Seen, Wanted
 from distill.config_objectives import (
     Attention,
+    Contrastive,
     Embedding,
     Hidden,
     Labels,
@@ -22,14 +23,15 @@ from distill.config_objectives import (
     Ranking,
     Relations,
 )
+from distill.heads import Answers
 from distill.objectives.attention import attention_loss
 from distill.objectives.embedding import cosines, embedding_loss, pool, similarity_loss
 from distill.objectives.hidden import hidden_loss
-from distill.objectives.labels import labels_loss
+from distill.objectives.labels import chance_loss, labels_loss, quantity_loss
 from distill.objectives.layers import Models, layer_pairs
-from distill.objectives.logits import logits_error, logits_loss
+from distill.objectives.logits import Weights, chance_divergence, logits_error, logits_loss
 from distill.objectives.mlm import masked_loss
-from distill.objectives.ranking import in_batch_loss, margin_mse_loss
+from distill.objectives.ranking import contrastive_loss, in_batch_loss, margin_mse_loss
 from distill.objectives.relations import relations_loss
 
 
@@ -44,19 +46,27 @@ def read_whole(objectives: Sequence[Objective]) -> bool:
     return all(isinstance(objective, Logits | Labels) for objective in objectives)
 
 
+def reads_words(objectives: Sequence[Objective]) -> bool:
+    """Whether masked words are learnt."""
+    return any(isinstance(objective, MaskedLanguage) for objective in objectives)
+
+
 def loss_of(  # noqa: PLR0911 - one a kind
     objective: Objective,
     teacher: Seen,
     student: Seen,
     *,
     mask: Bool[Tensor, "batch seq"],
-    labels: Int[Tensor, "texts"],
+    labels: Tensor,
     models: Models,
     projections: nn.ModuleDict,
+    answers: Answers = "rivals",
+    weights: Weights = None,
 ) -> Float[Tensor, ""]:
     """The unweighted loss of one objective on one batch; several layers add up. No gradient reaches the teacher.
 
-    Of masked words, `labels` are the tokens to be found, and the student's logits its scores of pieces there.
+    `labels`, `weights` and the logits are rows, as `distill.judging` makes them. Of masked words, `labels` are the
+    tokens to be found, and the student's logits its scores of pieces there.
     """
     teacher = teacher.detached()
     match objective:
@@ -86,14 +96,12 @@ def loss_of(  # noqa: PLR0911 - one a kind
             if measure == "similarity":
                 return similarity_loss(theirs, ours)
             return embedding_loss(theirs, _project(projections, "embedding", ours, theirs), measure)
-        case Ranking(measure=measure, pooling=pooling, temperature=temperature):
-            theirs, ours = (_scores(x) for x in _embeddings(teacher, student, mask, pooling, models))
-            return in_batch_loss(theirs, ours, temperature) if measure == "in_batch" else margin_mse_loss(theirs, ours)
-        case Logits(temperature=temperature, measure=measure):
-            pair = _logits(teacher), _logits(student)
-            return logits_error(*pair) if measure == "mse" else logits_loss(*pair, temperature)
+        case Ranking() | Contrastive():
+            return _matching_loss(objective, teacher, student, mask, models)
+        case Logits():
+            return _opinion_loss(objective, _logits(teacher), _logits(student), answers, weights)
         case Labels(smoothing=smoothing):
-            return labels_loss(_logits(student), labels, smoothing)
+            return _known_loss(_logits(student), labels, smoothing, answers)
         case MaskedLanguage():
             return masked_loss(_logits(student), labels)
 
@@ -124,8 +132,37 @@ def _wants(objective: Objective, models: Models) -> tuple[Wanted, Wanted]:
             return Wanted(logits=True), Wanted(logits=True)
         case Labels():
             return Wanted(), Wanted(logits=True)
-        case MaskedLanguage():  # scores of pieces are made of the last states, in the hidden places only
+        case (
+            MaskedLanguage() | Contrastive()
+        ):  # scores of pieces are made of the last states, in the hidden places only
             return Wanted(), Wanted(hidden=(models.student_depth,))
+
+
+def _matching_loss(
+    objective: Ranking | Contrastive, teacher: Seen, student: Seen, mask: Bool[Tensor, "batch seq"], models: Models
+) -> Float[Tensor, ""]:
+    ours = _scores(pool(student.hidden[models.student_depth], mask, objective.pooling))
+    if isinstance(objective, Contrastive):
+        return contrastive_loss(ours, objective.temperature)
+    theirs = _scores(pool(teacher.hidden[models.teacher_depth], mask, objective.pooling))
+    in_batch = objective.measure == "in_batch"
+    return in_batch_loss(theirs, ours, objective.temperature) if in_batch else margin_mse_loss(theirs, ours)
+
+
+def _opinion_loss(
+    objective: Logits, teacher: Tensor, student: Tensor, answers: Answers, weights: Weights
+) -> Float[Tensor, ""]:
+    if objective.measure == "mse" or answers == "quantity":
+        return logits_error(teacher, student, weights)
+    if answers == "chance":
+        return chance_divergence(teacher, student, objective.temperature)
+    return logits_loss(teacher, student, objective.temperature, weights)
+
+
+def _known_loss(student: Tensor, labels: Tensor, smoothing: float, answers: Answers) -> Float[Tensor, ""]:
+    if answers == "quantity":
+        return quantity_loss(student, labels)
+    return (chance_loss if answers == "chance" else labels_loss)(student, labels, smoothing)
 
 
 def _union(wants: Sequence[Wanted]) -> Wanted:

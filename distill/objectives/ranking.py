@@ -4,6 +4,7 @@
 negatives. Both losses see the batch as a whole: split in two, they are other numbers.
 """
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
@@ -30,3 +31,12 @@ def in_batch_loss(
     log_teacher = functional.log_softmax(teacher.float() / temperature, dim=-1)
     log_student = functional.log_softmax(student.float() / temperature, dim=-1)
     return functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
+
+
+def contrastive_loss(scores: Float[Tensor, "batch batch"], temperature: float) -> Float[Tensor, ""]:
+    """Cross-entropy of each query's own text over the batch's, mean over queries (Henderson et al., arXiv 1705.00652).
+
+    0 for one alone, which has nothing to be told from.
+    """
+    own = torch.arange(len(scores), device=scores.device)
+    return functional.cross_entropy(scores.float() / temperature, own) if len(scores) > 1 else scores.sum() * 0

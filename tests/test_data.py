@@ -11,7 +11,7 @@ from artifact.dataset import read_info, read_split
 from artifact.errors import DataError
 from artifact.stage import find_state, request_of, run_stage
 from pipeline.data import data_stage
-from pipeline.recipe import DataConfig
+from pipeline.data_config import DataConfig
 
 ROWS = {
     "train": [("turn on", "light"), ("play jazz", "music"), ("é è", "light")],

@@ -14,6 +14,7 @@ from artifact.errors import DataError
 from pipeline.data_config import Fields
 
 CHUNK = 1 << 20
+HINT = "each has messages-so-far, options-for-next, and of these the options-for-correct-answers"
 
 
 def read_dialogues(path: Path, fields: Fields, *, evaluated: bool) -> Iterator[dict[str, Any]]:
@@ -27,18 +28,14 @@ def read_dialogues(path: Path, fields: Fields, *, evaluated: bool) -> Iterator[d
             try:
                 yield _row(dialogue, fields, evaluated=evaluated)
             except (KeyError, TypeError) as error:
-                hint = (
-                    "expected messages-so-far, options-for-next and options-for-correct-answers of one of the options"
-                )
-                raise DataError(f"dialogue {number} of {path} lacks {error or 'its right option'}", hint) from None
+                fault = f"lacks {error}" if isinstance(error, KeyError) else f"is of another form: {error}"
+                raise DataError(f"dialogue {number} of {path} {fault}", HINT) from None
 
 
 def _row(dialogue: Mapping[str, Any], fields: Fields, *, evaluated: bool) -> dict[str, Any]:
     turns = [{key: turn[key] for key in ("speaker", "utterance")} for turn in dialogue["messages-so-far"]]
-    options, right = (
-        dialogue["options-for-next"],
-        [one["candidate-id"] for one in dialogue["options-for-correct-answers"]],
-    )
+    options = dialogue["options-for-next"]
+    right = [one["candidate-id"] for one in dialogue["options-for-correct-answers"]]
     places = [place for place, option in enumerate(options) if option["candidate-id"] in right]
     if right and not places:
         raise KeyError(right[0])

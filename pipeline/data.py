@@ -98,12 +98,12 @@ def _labels(rows: Mapping[Split, Sequence[Row]], config: DataConfig) -> tuple[st
         return (ONE_COLUMN[config.task],) if config.task in ONE_COLUMN else ()
     if config.labels is not None:
         return config.labels
-    counted = LEARNT[:1] if config.task == "classification" else LEARNT
-    names = {name for split in counted for row in rows[split] for name in row.names}
-    found = sorted(names - {NO_LABEL} - set(config.out_of_domain_labels))
+    names = {split: {name for row in rows[split] for name in row.names} for split in LEARNT}
+    found = names["train"] - {NO_LABEL} - set(config.out_of_domain_labels)
     if config.task == "token-classification":
-        found.sort(key=lambda name: name != OUTSIDE)
-    return tuple(found)
+        # A tag that only a test sentence has can be no better than missed, but the other words count.
+        found |= (names["validation"] | names["test"]) - _HIDDEN
+    return tuple(sorted(found, key=lambda name: (config.task == "token-classification" and name != OUTSIDE, name)))
 
 
 def _divide(rows: Sequence[Row], config: DataConfig) -> tuple[list[Row], list[Row]]:

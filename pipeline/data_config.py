@@ -31,7 +31,7 @@ class Files(Config):
     test: Path | None = None
     """Left out, `held_out_share` of the training rows, others than the validation's."""
     out_of_domain: Path | None = None
-    """Text from elsewhere, in the text field, for the out-of-domain split."""
+    """Text from elsewhere, in the text field, for the out-of-domain split; one file for all groups."""
     held_out_share: float = Field(default=0.1, gt=0, lt=0.5)
     """Of the training rows that each split without a file gets, chosen by the text: the same ones on every machine."""
     groups: dict[str, Path] | None = None
@@ -171,6 +171,9 @@ class DataConfig(Config):
         for name, (is_set, is_known) in allowed.items():
             if is_set and not is_known:
                 yield f"{name} says nothing to the task {self.task}: leave it out"
+        twice = sorted({label for label in self.labels or () if (self.labels or ()).count(label) > 1})
+        if twice:
+            yield f"labels names {', '.join(twice)} twice"
 
     def _source_faults(self) -> Iterator[str]:
         source = self.source

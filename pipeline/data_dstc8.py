@@ -26,7 +26,11 @@ def read_dialogues(path: Path, fields: Fields, *, evaluated: bool) -> Iterator[d
     with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as file:
         for number, dialogue in enumerate(_items(file, path), start=1):
             try:
-                yield _row(dialogue, fields, evaluated=evaluated)
+                row = _row(dialogue, fields, evaluated=evaluated)
+                json.dumps(row, ensure_ascii=False).encode()  # JSON may spell half a surrogate pair, which is no text
+                yield row
+            except UnicodeEncodeError:
+                raise DataError(f"dialogue {number} of {path} holds half a surrogate pair", "mend its text") from None
             except (KeyError, TypeError) as error:
                 fault = f"lacks {error}" if isinstance(error, KeyError) else f"is of another form: {error}"
                 raise DataError(f"dialogue {number} of {path} {fault}", HINT) from None

@@ -21,6 +21,10 @@ from pipeline.data_sources import source_files
 NOESIS = Path(__file__).parent / "noesis.json"
 LEARNT = ("train", "validation", "test")
 NO_ROWS: list[Any] = []
+LONE = json.dumps([{
+    "messages-so-far": [{"speaker": "a", "utterance": "\ud800"}], "options-for-next": [],
+    "options-for-correct-answers": [],
+}])  # fmt: skip
 
 
 def make_config(directory: Path, task: str, splits: dict[str, list[Any]], source: dict[str, Any] | None = None,
@@ -83,6 +87,18 @@ def test_words_can_stand_without_blanks_and_tags_in_the_given_order(tmp_path):
     fields = {"label_field": "upos", "word_separator": "", "labels": ["PUNCT", "PROPN"], "metric": "tag_accuracy"}
     (found,) = make(tmp_path, "token-classification", [row], **fields)
     assert (found.text, found.words, found.tags) == ("\u5317\u4eac!", ((0, 1), (1, 2), (2, 3)), (1, 1, 0))
+
+
+def test_tags_that_are_not_public_are_no_tags(tmp_path):
+    """Oracle: the message; a tag that only the test split has is one of the list."""
+    rows = [{"tokens": ["a"], "ner_tags": ["O"]}]
+    test = [{"tokens": ["b", "c"], "ner_tags": ["B-PER", "O"]}]
+    splits = {"train": rows, "validation": rows, "test": test}
+    assert run(make_config(tmp_path / "f", "token-classification", splits), tmp_path / "out").labels == ("O", "B-PER")
+    splits["test"] = [{"tokens": ["b", "c"], "ner_tags": ["-1", "-1"]}]
+    config = make_config(tmp_path / "f", "token-classification", splits)
+    with pytest.raises(DataError, match="1 of 1 rows of the test split have no label"):
+        run(config, tmp_path / "hidden")
 
 
 @given(st.lists(st.text(min_size=1, max_size=4), max_size=6), st.sampled_from(["", " ", "--"]))
@@ -148,6 +164,10 @@ def test_noesis_files_may_be_packed_and_larger_than_what_is_read_at_once(tmp_pat
         ("{}", "is no JSON array"),
         ('[{"messages-so-far": []', "is no whole JSON array"),
         ("[3]", "dialogue 1 of .* is of another form"),
+        (
+            LONE,
+            "dialogue 1 of .* holds half a surrogate pair",
+        ),
         ('[{"messages-so-far": []}]', "dialogue 1 of .* lacks 'options-for-next'"),
         ('[{"messages-so-far": [], "options-for-next": [], "options-for-correct-answers": [{"candidate-id": "x"}]}]',
          "lacks 'x'"),
@@ -224,6 +244,7 @@ def test_labels_that_are_not_public_are_named_with_what_to_do(tmp_path, hidden):
         ("token-classification", {"pair_field": "x"}, "pair_field says nothing"),
         ("classification", {"candidates_field": "x", "word_separator": ""}, "candidates_field .*; word_separator says"),
         ("question-answering", {"labels": ["a"]}, "labels says nothing"),
+        ("classification", {"labels": ["a", "b", "a"]}, "labels names a twice"),
         ("response-selection", {"source": {"test": None}}, "needs source.validation and source.test"),
         ("classification", {"source": {"train_groups": ["en"]}}, "train_groups names en, which groups does not"),
         ("classification", {"rows": {"train": 0}}, "rows.train"),

@@ -91,6 +91,11 @@ class Example(Config):
         """What a model reads: the text, or the pair."""
         return self.text if self.pair is None else (self.text, self.pair)
 
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All that was written in it, for whoever counts words: the text, its pair and its candidates."""
+        return (self.text, *(() if self.pair is None else (self.pair,)), *(self.candidates or ()))
+
 
 def read_info(directory: Path) -> DatasetInfo:
     """The `dataset.json` of a data set artefact."""
@@ -120,11 +125,13 @@ def write_dataset(
     groups = dict.fromkeys(row.group for rows in splits.values() for row in rows if row.group is not None)
     examples = {split: len(splits.get(split, ())) for split in SPLITS}
     info = DatasetInfo(task=task, labels=tuple(labels), examples=examples, metric=metric, groups=tuple(groups))
-    write_json(directory / "dataset.json", info.model_dump(mode="json"))
+    # What a data set does not have is not written, so that one of an earlier version keeps its digest.
+    left_out = None if info.groups else {"groups"}
+    write_json(directory / "dataset.json", info.model_dump(mode="json", exclude_none=True, exclude=left_out))
     return info
 
 
 def _write_rows(path: Path, rows: Iterable[Example]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(row.model_dump(exclude_defaults=True), ensure_ascii=False) + "\n")
+            file.write(json.dumps(row.model_dump(exclude_none=True), ensure_ascii=False) + "\n")

@@ -69,7 +69,7 @@ def build_run(
     tokenizer = reading.tokenizer
     check_inputs(taught_by, student, config.max_tokens, len(tokenizer), len(reading.own))
     if config.vocabulary is not None:
-        train, test = ([row.text for row in read_split(data, split)] for split in ("train", "test"))
+        train, test = ([t for row in read_split(data, split) for t in row.texts] for split in ("train", "test"))
         reading = pruned(reading, student, config.vocabulary, train=train, corpora=corpora, held_out=test)
     phases = written_out(config.phases, student)
     facts: dict[str, Any] = {"parameters": count_parameters(student)}

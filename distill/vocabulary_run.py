@@ -53,8 +53,8 @@ def run_vocabulary(
     reads: dict[str, Callable[[], Iterator[str]]] = {n: _reader(corpus) for n, corpus in corpora.items()}
     held_out = {name: held_out_texts(corpus) for name, corpus in corpora.items()}
     if not corpora:
-        reads[SPLIT] = lambda: (row.text for row in read_split(data, "train"))
-        held_out[SPLIT] = [row.text for row in read_split(data, "validation")]
+        reads[SPLIT] = lambda: (text for row in read_split(data, "train") for text in row.texts)
+        held_out[SPLIT] = [text for row in read_split(data, "validation") for text in row.texts]
     tokenizer, facts = train_vocabulary(config, reads)
     tokenizer.save_pretrained(out)
     for name, texts in held_out.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from artifact.dataset import read_split
+from artifact.dataset import Example, Task, read_info, read_split
 from artifact.errors import ExportError
 from export.config import CalibrationConfig
 from export.grid import Cell, Inputs, alone, fill, pad_texts, vocabulary_of
@@ -58,8 +58,10 @@ def read_texts(source: Source, data: Path | None, config: CalibrationConfig) -> 
         some = _random_texts(source)
         return Texts(ranged=some, judged=some, labels=None, origin=RANDOM)
     if (data / "dataset.json").is_file():
+        task = read_info(data).task
         train, validation = (
-            [Text(row.text, label=row.label) for row in read_split(data, split)] for split in ("train", "validation")
+            [text for row in read_split(data, split) for text in _texts_of(row, task, source)]
+            for split in ("train", "validation")
         )
         origin = "training split (ranges) and validation split (quality)"
     else:
@@ -79,11 +81,11 @@ def read_texts(source: Source, data: Path | None, config: CalibrationConfig) -> 
 
 
 def encode(source: Source, texts: Sequence[Text]) -> Iterator[Inputs]:
-    """`texts` as the bundle's tokenizer will give them, cut at `max_tokens`."""
+    """`texts` as the bundle will read them, cut at `max_tokens`: of a question and its context only the context."""
     names = vocabulary_of(source).names
     for text in texts:
         found = source.tokenizer(
-            text.text, text.pair, truncation=True, max_length=source.max_tokens, padding=False,
+            text.text, text.pair, truncation=_truncation(source, text), max_length=source.max_tokens, padding=False,
             return_token_type_ids="token_type_ids" in names, return_tensors="np",
         )  # fmt: skip
         yield {name: found[name].astype(np.int64) for name in names}
@@ -100,6 +102,25 @@ def batches_of(texts: Sequence[Inputs], pad_id: int, size: int) -> Iterator[tupl
 def spread_out(count: int, most: int) -> list[int]:
     """At most `most` places of `count`, evenly spaced: files are often sorted by label."""
     return [int(place) for place in np.linspace(0, count - 1, min(most, count)).round()]
+
+
+def _texts_of(row: Example, task: Task, source: Source) -> Iterator[Text]:
+    """What the model will read of `row`: an encoder each text alone, a cross-encoder each candidate in its context."""
+    if source.task.name == "embedding":
+        yield from (Text(text) for text in row.texts)
+    elif row.candidates is not None:
+        yield from (Text(row.text, candidate) for candidate in row.candidates)
+    else:
+        yield Text(row.text, row.pair, row.label if task == "classification" else None)
+
+
+def _truncation(source: Source, text: Text) -> bool | str:
+    """How the tokenizer cuts: a question is whole, as long as one token of the context has room beside it."""
+    if text.pair is None or source.task.name != "question-answering":
+        return True
+    room = source.max_tokens - source.tokenizer.num_special_tokens_to_add(pair=True)
+    question = source.tokenizer(text.text, add_special_tokens=False, truncation=False)["input_ids"]
+    return "only_second" if len(question) < room else True
 
 
 def _random_texts(source: Source) -> tuple[Inputs, ...]:

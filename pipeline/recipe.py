@@ -2,71 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from artifact.config import Config, load_config
-from artifact.dataset import Task
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_starts import Scratch
 from distill.config_vocabularies import TrainedVocabulary
 from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
+from pipeline.data_config import DataConfig
 from pipeline.gate_config import Gate
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.rows_config import BASELINE, CASCADE, CascadeConfig, RowsConfig, cascade_faults, pytorch_row
-
-
-class Generator(Config):
-    """Data that the project generates itself from a grammar; the same seed gives the same bytes."""
-
-    kind: Literal["generator"]
-    grammar: Path
-    """YAML grammar, such as `recipes/data/intents.yaml`."""
-    seed: int = Field(default=1, ge=0)
-
-
-class Files(Config):
-    """Local files: JSON lines, CSV or Parquet, compressed or not."""
-
-    kind: Literal["files"]
-    directory: Path = Path()
-    """Folder that the other paths are relative to: the one thing to override on another machine."""
-    train: Path
-    validation: Path
-    test: Path
-
-
-class Hub(Config):
-    """A data set of the Hugging Face Hub."""
-
-    kind: Literal["hub"]
-    name: str
-    configuration: str | None = None
-    revision: str | None = None
-    """Commit, for a result that can be had again."""
-    train: str = "train"
-    validation: str = "validation"
-    test: str = "test"
-
-
-Source = Annotated[Generator | Files | Hub, Field(discriminator="kind")]
-
-
-class DataConfig(Config):
-    """Where texts and labels come from."""
-
-    source: Source
-    text_field: str = "text"
-    label_field: str = "label"
-    task: Task = "classification"
-    """What is to be said of an example; the fields above mean what the task makes of them."""
-    labels: tuple[str, ...] | None = None
-    """The label list, in order; left out, the sorted labels of the training split."""
-    out_of_domain_labels: tuple[str, ...] = ()
-    """Rows with these labels are no class: they leave the three splits and form the out-of-domain text."""
 
 
 class Recipe(Config):

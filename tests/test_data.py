@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from artifact.dataset import read_info, read_split
+from artifact.digest import hash_directory
 from artifact.errors import DataError
 from artifact.stage import find_state, request_of, run_stage
-from pipeline.data import data_stage
-from pipeline.recipe import DataConfig
+from pipeline.data import data_stage, run_data
+from pipeline.data_config import DataConfig
 
 ROWS = {
     "train": [("turn on", "light"), ("play jazz", "music"), ("é è", "light")],
@@ -52,6 +53,13 @@ def test_files_become_a_data_set(tmp_path, kind):
     ]
     assert [e.text for e in read_split(tmp_path / "data", "out_of_domain")] == ["why", "what for"]
     assert read_info(tmp_path / "data").examples == {"train": 3, "validation": 1, "test": 1, "out_of_domain": 2}
+
+
+def test_a_data_set_of_before_has_the_digest_of_before(tmp_path):
+    """Oracle: recorded from the version that knew classification alone; what was trained on such a set stays fresh."""
+    (tmp_path / "data").mkdir()
+    run_data(write_files(tmp_path / "files"), tmp_path / "data")
+    assert hash_directory(tmp_path / "data") == "3ba723ce4d679af171fd8ec2c25532942b2d5dddef57dce744b164a6bea3a019"
 
 
 def test_the_same_files_elsewhere_are_fresh_and_edited_ones_are_not(tmp_path):

@@ -234,6 +234,17 @@ def test_without_a_corpus_the_data_set_is_learnt_from(tmp_path):
     assert "light" in AutoTokenizer.from_pretrained(tmp_path / "v").get_vocab()
 
 
+def test_all_texts_of_a_row_are_learnt_from(tmp_path):
+    """Oracle: words that stand in pairs and candidates alone."""
+    learnt = [Example(text="the light", pair="is bright"), Example(text="the light", candidates=("maybe dark",))]
+    seal_dataset(
+        tmp_path / "data", splits={"train": learnt * 4, "validation": [Example(text="the", pair="bright dark")]}
+    )
+    facts = make(tmp_path, {}, min_count=2).facts
+    assert facts["corpora"]["data"]["unknown_share"] == 0
+    assert {"bright", "dark", "maybe"} <= AutoTokenizer.from_pretrained(tmp_path / "v").get_vocab().keys()
+
+
 def test_no_text_is_one_error(tmp_path):
     """Oracle: the message."""
     with pytest.raises(DataError, match="there is no text in text to learn a vocabulary from"):

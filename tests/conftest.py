@@ -18,6 +18,8 @@ install_import_hook(
         "distill.capture",
         "distill.batch",
         "distill.text",
+        "distill.encoding",
+        "distill.judging",
         "distill.compress",
         "distill.fidelity",
         "distill.slicing",

@@ -260,8 +260,8 @@ def test_texts_are_tokenised_as_transformers_does():
 
 def test_a_giant_text_loses_nothing(monkeypatch):
     """Oracle: its words, counted; chunks far smaller than the text, and a call that holds few of them."""
-    monkeypatch.setattr("distill.text.CHUNK_CHARACTERS", 50)
-    monkeypatch.setattr("distill.text.CHUNKS_PER_CALL", 3)
+    monkeypatch.setattr("distill.encoding.CHUNK_CHARACTERS", 50)
+    monkeypatch.setattr("distill.encoding.CHUNKS_PER_CALL", 3)
     words = ["light", "kitchen", "please"] * 300
     giant, small, unbroken = encode(make_tokenizer(), [" ".join(words), "jazz", "x" * 500], 16)
     ids = [i for piece in giant for i in piece.tolist()[1:-1]]

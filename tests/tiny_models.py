@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
 
-from artifact.dataset import Example, write_dataset
+from artifact.dataset import Example, Task, write_dataset
 from artifact.manifest import Request, seal
 
 WORDS = tuple("turn on the light off kitchen bedroom play some music jazz rock stop it now please what time is".split())  # noqa: SIM905
@@ -74,12 +74,17 @@ def make_examples(count: int, seed: int) -> list[Example]:
 
 
 def seal_dataset(
-    directory: Path, train: int = 160, *, labels=LABELS, splits: dict[str, list[Example]] | None = None
+    directory: Path,
+    train: int = 160,
+    *,
+    labels=LABELS,
+    splits: dict[str, list[Example]] | None = None,
+    task: Task = "classification",
 ) -> Path:
     """`splits` replace what is made up."""
     directory.mkdir(parents=True)
     made = {"train": make_examples(train, 1), "validation": make_examples(24, 2), "test": make_examples(24, 3)}
-    info = write_dataset(directory, labels, made | (splits or {}))
+    info = write_dataset(directory, labels, made | (splits or {}), task=task)
     request = Request(stage="data", version=1, config={}, inputs={})
     seal(directory, kind="dataset", request=request, lineage={}, facts={"examples": info.examples})
     return directory

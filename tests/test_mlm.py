@@ -113,12 +113,12 @@ def test_the_loss_is_transformers_own(made, tmp_path, kind):
     run = built.run
     run.student.eval()
     for (batch,) in first_batches(run):
-        losses, seen = losses_of(run, run.phases[0].objectives, batch)
+        losses, rows = losses_of(run, run.phases[0].objectives, batch)
         labels = torch.where(batch.targets >= 0, batch.targets, -100)
         expected = full(batch.inputs["input_ids"], attention_mask=batch.inputs["attention_mask"], labels=labels)
         torch.testing.assert_close(losses["mlm"], expected.loss, atol=1e-5, rtol=1e-5)
         hidden = batch.targets >= 0
-        torch.testing.assert_close(seen.logits, expected.logits[hidden], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(rows.student.logits, expected.logits[hidden], atol=1e-5, rtol=1e-5)
     assert built.facts["parameters"]["total"] >= sum(p.numel() for p in full.parameters())
 
 

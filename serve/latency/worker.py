@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Any, Protocol
 
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.plan import Round, Task, WarmUp, WarmUpLimits, time_after, time_calls, warm_up
@@ -30,8 +30,8 @@ class Measurable(Protocol):
     def size_bytes(self) -> int:
         """Weights and graph as stored."""
 
-    def run(self, texts: Sequence[str], /) -> object:
-        """The answers to `texts`, as one batch."""
+    def run(self, texts: Sequence[Any], /) -> object:
+        """The answers to `texts`, as one batch: of whatever kind the workload's are."""
 
 
 @dataclass(frozen=True, kw_only=True)

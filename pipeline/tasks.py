@@ -12,11 +12,14 @@ from artifact.dataset import DatasetInfo, Example, Task
 from artifact.errors import DataError
 from pipeline.asking.asked import Ask, Asking, Step
 from pipeline.asking.columns import ask_labels, ask_quantities
-from pipeline.asking.ranking import ask_ranks, choose_threshold
+from pipeline.asking.ranking import ask_ranks, choose_threshold, open_queries
 from pipeline.asking.spans import ask_answers
 from pipeline.asking.tags import ask_tags
 from pipeline.results import Answer, NoneThreshold
+from pipeline.rows import Row
 from serve.engine import Kind
+from serve.latency.plan import Asked
+from serve.latency.worker import Measurable
 
 SHOWN_END = 160
 """Characters of a conversation that are shown: its last ones."""
@@ -34,6 +37,14 @@ class TaskKind:
     """What the graph of such a model is, where it says something of every token."""
     shown: Callable[[Example], str] = lambda example: example.text
     """An example in a list of them."""
+    benched: Callable[[Example], Asked] = lambda example: example.asked
+    """What one call of a benchmark is about."""
+    asks_texts: bool = True
+    """Whether a model may be asked a lone text, such as one made to a length."""
+    open_benched: Callable[[Callable[[], Row]], Callable[[], Measurable]] | None = None
+    """What makes of an opener of rows one that answers such calls; None where rows do."""
+    path: str = "/predict"
+    """The service's route, one of `serve.latency.client.BODIES`."""
     choose: Callable[[Asking, Sequence[Example], Step], NoneThreshold | None] | None = None
     """What is chosen on the validation split before the test split is asked."""
     knows_outside: bool = False
@@ -69,15 +80,16 @@ TASKS: Mapping[Task, TaskKind] = {
     ),
     "token-classification": TaskKind(
         truth=lambda example: tuple(example.tags or ()), ask=ask_tags, fits=_same_labels,
-        graph="tagger",
+        graph="tagger", path="/tag",
     ),
     "question-answering": TaskKind(
         truth=lambda example: tuple(answer.text for answer in example.answers or ()), ask=ask_answers,
-        fits=lambda _, __: True, graph="reader",
+        fits=lambda _, __: True, graph="reader", asks_texts=False, path="/answer",
     ),
     "response-selection": TaskKind(
         truth=lambda example: example.label, ask=ask_ranks, fits=lambda columns, _: len(columns) <= 1, shown=_show_end,
-        choose=choose_threshold,
+        benched=lambda example: (example.text, *(example.candidates or ())), asks_texts=False,
+        open_benched=open_queries, path="/rerank", choose=choose_threshold,
     ),
 }  # fmt: skip
 """Bare text has no entry: nothing is scored of it."""

@@ -57,7 +57,7 @@ def ask(random):
 
 def choose(random):
     """A context and candidates, some of which stand under several."""
-    candidates = tuple(" ".join(make_words(random, 2)) for _ in range(12)) + ("w1 w2", "w3")
+    candidates = (*(" ".join(make_words(random, 2)) for _ in range(12)), "w1 w2", "w3")
     label = -1 if random.random() < 0.3 else int(random.integers(len(candidates)))
     return Example(text=" ".join(make_words(random, 5)), candidates=candidates, label=label)
 

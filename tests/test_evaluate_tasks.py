@@ -1,6 +1,7 @@
 """Every task from data and bundles to scores, on tiny random models; scores beside the field's own libraries."""
 
 import functools
+import pickle
 
 import numpy as np
 import pytest
@@ -9,13 +10,21 @@ from scipy.stats import pearsonr, spearmanr
 from seqeval.metrics import f1_score as span_f1_score
 from seqeval.scheme import IOB2
 from sklearn.metrics import accuracy_score, f1_score
-from task_data import TAGS, make_bundle, make_data, make_trained
+from task_data import TAGS, make_bundle, make_data, make_examples, make_trained
 from transformers import AutoModel, AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
 from transformers.data.metrics.squad_metrics import compute_exact, compute_f1
 
 from artifact.dataset import read_split
+from pipeline.bench import contestants
+from pipeline.bench_config import BenchRequest
+from pipeline.bench_inputs import make_inputs
 from pipeline.evaluate import EvaluateConfig, run_evaluation
 from pipeline.results import Evaluation
+from pipeline.tasks import TASKS
+from serve.http.requests import PredictRequest, RerankRequest
+from serve.http.requests_passages import AnswerRequest, TagRequest
+from serve.latency.client import Target
+from serve.latency.worker import work
 
 pytestmark = pytest.mark.slow
 
@@ -181,3 +190,49 @@ def test_ranks_are_counted_by_hand(evaluate_kind, kind):
     said = [1 - best > row.none_threshold.value for _, best in row.predictions]
     truth = [label == -1 for label in found.truths]
     assert row.more["none_f1"].value == pytest.approx(f1_score(truth, said, zero_division=0))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_data_can_be_benchmarked(evaluate_kind, kind, tmp_path):
+    """Oracle: what the bundle answers to the same calls at once; a query of candidates is one call."""
+    root, _, _ = evaluate_kind(kind)
+    request = BenchRequest(rows=ROWS, rounds=2, calls_per_round=3, batch_size=2, texts=5, threads=1, http=False)
+    inputs = make_inputs(request, root)
+    task = inputs.workload.task(0)
+    (contestant,) = [each for each in contestants(request, root, inputs) if each.name == "student/float32"]
+    engine = pickle.loads(pickle.dumps(contestant.factory))()  # noqa: S301 - our own, as the worker gets it
+    turn = work(engine, task)
+    assert (len(turn.single_ms), len(turn.multi_ms)) == (3, 0 if inputs.path == "/rerank" else 10)
+    if inputs.path == "/rerank":
+        query = task.singles[0]
+        (scores,) = engine.run([query])
+        example = next(each for each in read_split(root / "data", "test") if each.text == query[0])
+        assert query == (example.text, *example.candidates)
+        assert float(scores.max()) == pytest.approx(best_of(evaluate_kind(kind)[1], root, example), abs=1e-5)
+
+
+def best_of(found, root, example):
+    place = read_split(root / "data", "test").index(example)
+    return found.rows["student/float32"].predictions[place][1]
+
+
+@pytest.mark.parametrize(
+    ("task", "parsed", "meant"),
+    [
+        ("classification", PredictRequest, lambda body: body.texts),
+        ("regression", PredictRequest, lambda body: body.texts),
+        ("token-classification", TagRequest, lambda body: body.texts),
+        ("question-answering", AnswerRequest, lambda body: body.pairs),
+        ("response-selection", RerankRequest, lambda body: [(body.query, *body.texts)]),
+    ],
+)
+def test_the_service_reads_what_a_benchmark_posts(task, parsed, meant):
+    """Oracle: the service's own parsing of the body, one call and several."""
+    asked = [TASKS[task].benched(example) for example in make_examples(task, 3, 1)]
+    target = Target(name="r", port=1, path=TASKS[task].path)
+    head, _, body = target.request(asked[0]).partition(b"\r\n\r\n")
+    assert head.startswith(f"POST {TASKS[task].path} HTTP/1.1".encode())
+    assert meant(parsed.model_validate_json(body)) == asked[:1]
+    if task != "response-selection":
+        body = target.request_all(asked).partition(b"\r\n\r\n")[2]
+        assert meant(parsed.model_validate_json(body)) == asked

@@ -4,7 +4,9 @@ Of each query its right candidate's rank and the best score are kept, not the sc
 query; candidates are embedded once each, however many queries they stand in, `4 * hidden` bytes a text.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -58,6 +60,36 @@ def run_queries(engine: Row, queries: Sequence[tuple[str, ...]]) -> list[Floats]
     flat = [text for query in queries for text in query]
     vectors = np.split(normalize(engine.run(flat).embeddings), np.cumsum([len(query) for query in queries])[:-1])
     return [query[1:] @ query[0] for query in vectors]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QueryRow:
+    """A row whose calls are about whole queries, for the benchmark: latency is then of all candidates together."""
+
+    engine: Row
+
+    @property
+    def threads(self) -> int:
+        """The row's."""
+        return self.engine.threads
+
+    @property
+    def size_bytes(self) -> int:
+        """The row's."""
+        return self.engine.size_bytes
+
+    def run(self, texts: Sequence[tuple[str, ...]]) -> list[Floats]:
+        """The scores of each query's candidates; a query is its context, then its candidates."""
+        return run_queries(self.engine, texts)
+
+
+def open_queries(open_engine: Callable[[], Row]) -> Callable[[], QueryRow]:
+    """What opens a row for queries; it can be pickled where `open_engine` can."""
+    return partial(_open_queries, open_engine)
+
+
+def _open_queries(open_engine: Callable[[], Row]) -> QueryRow:
+    return QueryRow(engine=open_engine())
 
 
 def _score_pairs(asking: Asking, examples: Sequence[Example], step: Step) -> Iterator[Floats]:

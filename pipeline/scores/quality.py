@@ -123,7 +123,7 @@ QUALITIES: Mapping[str, Quality] = {
         tally=partial(_of_two, labels.matthews_correlation), is_share=False,
     ),
     "spearman": Quality(
-        word="Spearman correlation", header="Spearman", meaning="correlation of ranks with the true quantities' ranks",
+        word="Spearman correlation", header="Spearman", meaning="correlation of ranks with those of the truth",
         tally=partial(_correlation, labels.spearman), is_share=False,
     ),
     "pearson": Quality(

@@ -26,6 +26,7 @@ from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, SpeedRow
 from pipeline.rows import measured_inputs, opener, threads_of
 from pipeline.rows_config import is_optional
+from pipeline.tasks import TASKS
 from serve.latency.in_process import Contestant, Lose, Measured, measure, thread_environment
 from serve.threads import available_cores
 
@@ -103,9 +104,13 @@ def check_threads(threads: int, cores: int) -> None:
 def contestants(config: BenchRequest, root: Path, inputs: Inputs) -> list[Contestant]:
     """Every row as something to measure in process."""
     threads = {row: threads_of(row, config.threads) for row in config.rows}
+    wrap = TASKS[inputs.task].open_benched
     return [
         Contestant(
-            name=row, factory=opener(row, root, config.threads), threads=threads[row], max_tokens=inputs.max_tokens[row]
+            name=row,
+            factory=wrap(opener(row, root, config.threads)) if wrap else opener(row, root, config.threads),
+            threads=threads[row],
+            max_tokens=inputs.max_tokens[row],
         )
         for row in config.rows
     ]

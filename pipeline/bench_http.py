@@ -124,7 +124,13 @@ def _service(name: str, target: str, threads: int, environment: Mapping[str, str
 
 
 def _target(row: str, server: Server, inputs: Inputs) -> Target:
-    return Target(name=row, port=server.service.port, headers={"X-Model": row}, max_tokens=inputs.max_tokens.get(row))
+    return Target(
+        name=row,
+        port=server.service.port,
+        path=inputs.path,
+        headers={"X-Model": row},
+        max_tokens=inputs.max_tokens.get(row),
+    )
 
 
 def _row(target: MeasuredTarget, server: Server, threads: int) -> SpeedRow:

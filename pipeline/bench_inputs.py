@@ -1,22 +1,23 @@
-"""What every contestant is asked: the test split's own texts, or texts made to lengths that the recipe gives."""
+"""What every contestant is asked: the test split's own texts, pairs or queries, or texts made to given lengths."""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field, TypeAdapter, ValidationError
 
-from artifact.dataset import read_split
+from artifact.dataset import Task, read_info, read_split
 from artifact.errors import ConfigError, DataError
 from artifact.progress import say
 from pipeline.bench_config import BenchConfig, BenchRequest
 from pipeline.rows_config import PYTORCH
+from pipeline.tasks import TASKS, kind_of_data
 from serve.bundle import DESCRIPTION, TOKENIZER
 from serve.latency.inputs import count_special, make_texts, open_plain_tokenizer
-from serve.latency.plan import Workload
+from serve.latency.plan import Asked, Workload
 
 OFFLINE_BATCHES = 2
 """Full batches of one turn."""
@@ -38,6 +39,12 @@ class Inputs:
     max_tokens: Mapping[str, int | None]
     """By row; None where it is not known."""
     facts: Mapping[str, Any]
+    task: Task = "classification"
+
+    @property
+    def path(self) -> str:
+        """The route that answers it over HTTP."""
+        return TASKS[self.task].path
 
 
 def make_inputs(config: BenchRequest, root: Path) -> Inputs:
@@ -49,6 +56,11 @@ def make_inputs(config: BenchRequest, root: Path) -> Inputs:
     max_tokens = read_max_tokens(config.rows, root)
     longest = max((limit for limit in max_tokens.values() if limit is not None), default=None)
     tokenizer = next((path for row in config.rows if (path := _tokenizer(row, root)).is_file()), None)
+    info = read_info(root / "data")
+    kind = kind_of_data(info)
+    if (config.lengths or config.histogram) and not kind.asks_texts:
+        problem = f"bench.lengths and bench.histogram make single texts, which a model for {info.task} is not asked"
+        raise ConfigError(problem, "leave them out: the test split's own are measured")
     facts: dict[str, Any] = {}
     by_length: dict[int, tuple[str, ...]] = {}
     if config.lengths:
@@ -59,15 +71,19 @@ def make_inputs(config: BenchRequest, root: Path) -> Inputs:
             cut = (f"{row} would cut {_list(tokens)} tokens" for row, tokens in left_out.items())
             say("  left out: " + "; ".join(cut))
     if config.histogram is None:
-        texts = [example.text for example in read_split(root / "data", "test")]
+        texts: Sequence[Asked] = [kind.benched(example) for example in read_split(root / "data", "test")]
     else:
         texts, facts["histogram"] = replay(config, longest, _needed(tokenizer, "histogram"))
     workload = make_workload(config, texts, by_length)
-    return Inputs(workload=workload, max_tokens=max_tokens, facts={"texts": len(workload.texts), **facts})
+    if kind.open_benched is not None and workload.queries_per_round:
+        facts["MultiStream"] = "left out: each query is many texts already"
+        workload = replace(workload, queries_per_round=0)
+    facts = {"texts": len(workload.texts), **facts}
+    return Inputs(workload=workload, max_tokens=max_tokens, facts=facts, task=info.task)
 
 
 def make_workload(
-    config: BenchConfig, texts: Sequence[str], by_length: Mapping[int, tuple[str, ...]] | None = None
+    config: BenchConfig, texts: Sequence[Asked], by_length: Mapping[int, tuple[str, ...]] | None = None
 ) -> Workload:
     """`config.texts` of the texts, drawn once with the seed (all of them when there are fewer), and their rounds.
 

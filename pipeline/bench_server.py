@@ -12,6 +12,7 @@ from artifact.progress import say
 from pipeline.bench_config import ServerConfig
 from pipeline.results import RatePoint, ServerRow
 from serve.latency.client import Target
+from serve.latency.plan import Asked
 from serve.load.client import Address
 from serve.load.rate import Point
 from serve.load.sweep import Sweep, SweepConfig, sweep
@@ -22,7 +23,7 @@ KeepRate = Callable[[str, Point], None]
 
 def measure_server(
     targets: Sequence[Target],
-    texts: Sequence[str],
+    texts: Sequence[Asked],
     config: ServerConfig,
     *,
     seed: int = 1,

@@ -19,7 +19,7 @@ from artifact.progress import say
 from artifact.stage import Stage, Work
 from pipeline.rows import CALIBRATION
 from pipeline.rows_config import CASCADE, CascadeConfig
-from serve.engine import Outputs
+from serve.engine import Outputs, Text
 from serve.runtime import Runtime
 from serve.threads import available_cores
 from serve.trust.bound import fewest
@@ -52,7 +52,7 @@ class CascadeRow:
         """The same of both."""
         return self.engine.labels
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    def run(self, texts: Sequence[Text]) -> Outputs:
         """The student's answers, and the teacher's where that was unsure."""
         return self.engine.run(texts)
 
@@ -77,7 +77,7 @@ def run_calibration(cascade: CascadeConfig, root: Path, out: Path) -> Mapping[st
     Where no threshold reaches the level, it is 1 and the cascade is its teacher: `answered_share` is 0 then. Raises
     `BenchError` when the validation split is too small to prove the level even without a fault.
     """
-    texts = [example.text for example in read_split(root / "data", "validation")]
+    texts = [example.asked for example in read_split(root / "data", "validation")]
     needed = fewest(cascade.agreement)
     if len(texts) < needed:
         problem = f"{len(texts)} validation texts cannot prove an agreement of {cascade.agreement:g}"

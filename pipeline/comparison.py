@@ -11,8 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.disagreement import earned
+from pipeline.metrics import compare_two, scored_of
 from pipeline.results import GateResult, Interval, Report, Verdict
-from pipeline.statistics import accuracy_ratio, mcnemar
+from pipeline.scores.quality import QUALITIES
+from pipeline.statistics import mcnemar
 from pipeline.table import MISSING, SYMBOLS, find_row, format_fact, format_ratio
 
 FACTS_SHOWN = 40
@@ -59,11 +62,13 @@ class Paired:
     """A run's candidate against the first run's, on the same examples."""
 
     letter: str
-    ratio: Interval
-    only_this_right: int
-    only_first_right: int
-    p_value: float
-    """McNemar's exact test."""
+    ratio: Interval | None
+    """None where the first run's quality is not positive."""
+    better: int
+    """Examples on which this one earns more: of labels, those that only it has right."""
+    worse: int
+    p_value: float | None
+    """McNemar's exact test; None where answers are not right or wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +76,8 @@ class Comparison:
     """Everything the page and the Markdown of a comparison show."""
 
     runs: tuple[Run, ...]
+    metric: str | None
+    """What quality is in all runs; None where they do not share one."""
     gates: tuple[GateLine, ...]
     """Those that turned first."""
     paired: tuple[Paired, ...]
@@ -81,6 +88,11 @@ class Comparison:
     notes: tuple[str, ...]
     """How far the numbers may be compared, each a sentence."""
 
+    @property
+    def word(self) -> str:
+        """What quality is, in a sentence."""
+        return QUALITIES[self.metric].word if self.metric else "quality"
+
 
 def compare_reports(reports: Mapping[str, Report]) -> Comparison:
     """`reports` by the name each is listed under."""
@@ -89,6 +101,7 @@ def compare_reports(reports: Mapping[str, Report]) -> Comparison:
     )
     return Comparison(
         runs=runs,
+        metric=_metric(runs),
         gates=_gates(runs),
         paired=tuple(_pair(runs[0], run) for run in runs[1:] if _same_test(runs[0].report, run.report)),
         lineage=_differences([{k: v[:_DIGITS_SHOWN] for k, v in run.report.lineage.items()} for run in runs]),
@@ -126,24 +139,29 @@ def _gates(runs: Sequence[Run]) -> tuple[GateLine, ...]:
     return tuple(sorted(lines, key=lambda line: not line.turned))
 
 
+def _metric(runs: Sequence[Run]) -> str | None:
+    metrics = {run.report.evaluation.metric for run in runs}
+    return metrics.pop() if len(metrics) == 1 else None
+
+
 def _pair(first: Run, run: Run) -> Paired:
-    truths = np.asarray(first.report.evaluation.truths)
-    before, now = (
-        np.asarray(each.report.evaluation.rows[each.report.candidate].predictions) == truths for each in (first, run)
-    )
-    gained, lost = int(np.sum(now & ~before)), int(np.sum(before & ~now))
+    reports = [each.report for each in (run, first)]
+    now, before = (earned(report.evaluation, report.candidate) for report in reports)
+    answers = [scored_of(report.evaluation, report.candidate) for report in reports]
+    better, worse = int(np.sum(now > before)), int(np.sum(before > now))
     return Paired(
         letter=run.letter,
-        ratio=accuracy_ratio(now, before, seed=SEED),
-        only_this_right=gained,
-        only_first_right=lost,
-        p_value=mcnemar(gained, lost),
+        ratio=compare_two(first.report.evaluation.metric, "ratio", *answers, seed=SEED),
+        better=better,
+        worse=worse,
+        p_value=mcnemar(better, worse) if first.report.evaluation.task == "classification" else None,
     )
 
 
 def _same_test(one: Report, other: Report) -> bool:
     """Whether both answered the same examples, in the same order."""
-    same = one.lineage.get("data") == other.lineage.get("data") and one.evaluation.truths == other.evaluation.truths
+    compared = [(each.lineage.get("data"), each.evaluation.truths, each.evaluation.metric) for each in (one, other)]
+    same = compared[0] == compared[1]
     return same and all(report.candidate in report.evaluation.rows for report in (one, other))
 
 
@@ -158,7 +176,7 @@ def _notes(runs: Sequence[Run]) -> Iterator[str]:
     elif len(runs) > 1:
         yield "All ratios are to the same reference model."
     if apart := [run.letter for run in runs[1:] if not _same_test(runs[0].report, run.report)]:
-        yield f"Other test data than that of A: {', '.join(apart)}; accuracies are not of the same examples."
+        yield f"Other test data than that of A: {', '.join(apart)}; qualities are not of the same examples."
     if not all(find_row(report, report.candidate).speedup for report in reports):
         yield "A candidate without a speed-up was not benchmarked."
 

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from artifact.config import Config
-from artifact.dataset import Example, read_info, read_split
+from artifact.dataset import DatasetInfo, Example, Split, read_info, read_split
 from artifact.manifest import write_json
 from artifact.stage import Stage, Work
-from pipeline.answers import Answers, answer_rows
+from pipeline.answers import Answers, Questions, answer_rows
 from pipeline.auroc import auroc
-from pipeline.metrics import score_rows
+from pipeline.metrics import Asked, score_all
 from pipeline.recipe import Recipe
 from pipeline.results import Evaluation, QualityRow
 from pipeline.rows import measured_inputs, opener
+from pipeline.tasks import kind_of_data
 
-VERSION = 2
+VERSION = 3
+
+_SPLITS: tuple[Split, ...] = ("test", "out_of_domain", "validation")
 
 
 class EvaluateConfig(Config):
@@ -45,38 +48,59 @@ def evaluate_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
 
 
 def run_evaluation(config: EvaluateConfig, root: Path, out: Path) -> Mapping[str, Any]:
-    """Write `evaluation.json` to `out`; returns accuracy and seconds of each row, and the number of examples."""
+    """Write `evaluation.json` to `out`; returns metric, quality and seconds of each row, and the number of examples.
+
+    Of response selection also each row's threshold for NONE, which is chosen on the validation split.
+    """
     from serve.threads import available_cores
 
     threads = available_cores()
-    labels = read_info(root / "data").labels
-    test, outside = read_split(root / "data", "test"), read_split(root / "data", "out_of_domain")
-    openers = {row: opener(row, root, threads) for row in config.rows}
-    texts, strange = ([example.text for example in split] for split in (test, outside))
-    answers, absent = answer_rows(openers, labels, texts, strange)
-    evaluation = evaluate(answers, test, labels, reference=config.reference, seed=config.seed, absent=absent)
+    info = read_info(root / "data")
+    splits = {name: read_split(root / "data", name) for name in _SPLITS}
+    asked = Questions(info=info, test=splits["test"], outside=splits["out_of_domain"], validation=splits["validation"])
+    answers, absent = answer_rows({row: opener(row, root, threads) for row in config.rows}, asked)
+    evaluation = evaluate(answers, asked.test, info, reference=config.reference, seed=config.seed, absent=absent)
     write_json(out / "evaluation.json", evaluation.model_dump(mode="json"))
-    accuracy = {name: row.accuracy.model_dump() for name, row in evaluation.rows.items()}
-    seconds = {name: answer.seconds for name, answer in answers.items()}
-    facts = {"examples": len(test), "accuracy": accuracy, "seconds": seconds, "threads": threads}
-    return facts | {"out_of_domain_examples": len(outside)}
+    quality = {name: row.quality.model_dump() for name, row in evaluation.rows.items()}
+    chosen = {name: row.none_threshold.model_dump() for name, row in evaluation.rows.items() if row.none_threshold}
+    return {
+        "examples": len(asked.test),
+        "metric": evaluation.metric,
+        "quality": quality,
+        "seconds": {name: answer.seconds for name, answer in answers.items()},
+        "threads": threads,
+        "out_of_domain_examples": len(asked.outside),
+        **({"none_thresholds": chosen} if chosen else {}),
+    }
 
 
 def evaluate(
     answers: Mapping[str, Answers],
     test: Sequence[Example],
-    labels: Sequence[str],
+    info: DatasetInfo,
     *,
     reference: str,
     seed: int,
     absent: Mapping[str, str] | None = None,
 ) -> Evaluation:
-    """The scores of `answers`, by row, on the test examples."""
-    truths = tuple(example.label for example in test)
+    """The scores of `answers`, by row, on the test examples; `DataError` for a data set with nothing to score."""
+    kind = kind_of_data(info)
+    truths = tuple(kind.truth(example) for example in test)
+    groups = [example.group for example in test] if info.groups else []
+    asked = Asked(truths=truths, task=info.task, metric=info.quality, labels=info.labels, groups=groups)
     predictions = {name: answer.predictions for name, answer in answers.items()}
-    rows = score_rows(predictions, reference, truths, seed=seed)
+    thresholds = {name: each.none_threshold for name, each in answers.items() if each.none_threshold is not None}
+    rows = score_all(asked, predictions, reference, seed=seed, thresholds=thresholds)
     scored = {name: _add_domain(row, answers[name]) for name, row in rows.items()}
-    return Evaluation(reference=reference, labels=tuple(labels), truths=truths, rows=scored, absent=dict(absent or {}))
+    return Evaluation(
+        task=info.task,
+        metric=info.quality,
+        reference=reference,
+        labels=info.labels,
+        truths=truths,
+        rows=scored,
+        absent=dict(absent or {}),
+    )
 
 
 def _add_domain(row: QualityRow, answers: Answers) -> QualityRow:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from artifact.dataset import read_info, read_split
+from artifact.dataset import Example, read_info, read_split
 from artifact.errors import DataError
 from artifact.manifest import write_json
 from artifact.stage import Stage, Work
-from pipeline.floors import LABELS, PIECES, TERMS, TOKENIZER, WEIGHTS, WORDS, FloorConfig, mean_embeddings
+from pipeline.floors import LABELS, TERMS, TOKENIZER, VECTORIZERS, WEIGHTS, FloorConfig, join_pair, mean_embeddings
 from pipeline.recipe import Recipe
 from pipeline.rows_config import Floor
 from serve.engine import Floats
@@ -52,36 +52,53 @@ def run_floor(config: FloorConfig, data: Path, model: Path, out: Path) -> Mappin
 
     begun = time.perf_counter()
     train = read_split(data, "train")
-    texts, labels = [example.text for example in train], [example.label for example in train]
-    if len(set(labels)) < 2:
-        raise DataError(f"{config.kind} cannot learn from training texts of one label", "set rows.floors to []")
-    if config.kind == "bag-of-words":
-        tensors, regression = _fit_terms(texts, labels, config.seed, out)
-    else:
-        tensors, regression = _fit_means(texts, labels, config, model, out)
     names = read_info(data).labels
     write_json(out / LABELS, names)
-    tensors |= _columns(regression, len(names))
+    if config.kind == "tf-idf":
+        said = dict.fromkeys(text for example in train for text in (example.text, example.pair) if text)
+        tensors = _write_vectorizers(config.kind, list(said), out)[0]
+    else:
+        tensors = _fit_classifier(config, train, len(names), model, out)
     save_file({name: np.ascontiguousarray(tensor, dtype=np.float32) for name, tensor in tensors.items()}, out / WEIGHTS)
-    features = len(tensors["weights"])
+    features = sum(len(tensor) for name, tensor in tensors.items() if name == "weights" or config.kind == "tf-idf")
     size_bytes = sum(4 * tensor.size for tensor in tensors.values())
     return {"features": features, "size_bytes": size_bytes, "seconds": round(time.perf_counter() - begun, 1)}
 
 
-def _fit_terms(texts: Sequence[str], labels: Sequence[int], seed: int, out: Path) -> Parts:
-    from scipy.sparse import hstack
-    from sklearn.feature_extraction.text import TfidfVectorizer
+def _fit_classifier(
+    config: FloorConfig, train: Sequence[Example], labels: int, model: Path, out: Path
+) -> dict[str, Floats]:
+    texts, known = [join_pair(example.asked) for example in train], [example.label for example in train]
+    if len(set(known)) < 2:
+        raise DataError(f"{config.kind} cannot learn from training texts of one label", "set rows.floors to []")
+    if config.kind == "bag-of-words":
+        tensors, regression = _fit_terms(texts, known, config, out)
+    else:
+        tensors, regression = _fit_means(texts, known, config, model, out)
+    return tensors | _columns(regression, labels)
+
+
+def _fit_terms(texts: Sequence[str], labels: Sequence[int], config: FloorConfig, out: Path) -> Parts:
     from sklearn.linear_model import LogisticRegression
 
-    vectorizers = {"words": TfidfVectorizer(**WORDS), "pieces": TfidfVectorizer(**PIECES)}
+    tensors, features = _write_vectorizers(config.kind, texts, out)
+    regression = LogisticRegression(C=30, max_iter=2000, random_state=config.seed).fit(features, labels)
+    return tensors, regression
+
+
+def _write_vectorizers(kind: Floor, texts: Sequence[str], out: Path) -> tuple[dict[str, Floats], Any]:
+    """What weighs the terms, which are written to `out`; and the features of `texts`, sparse."""
+    from scipy.sparse import hstack
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizers = {name: TfidfVectorizer(**options) for name, options in VECTORIZERS[kind].items()}
     try:
         features = hstack([vectorizer.fit_transform(texts) for vectorizer in vectorizers.values()], format="csr")
     except ValueError as error:  # an empty vocabulary
         reason = str(error).split(".", maxsplit=1)[0]
-        raise DataError(f"bag-of-words finds nothing to count: {reason}", "set rows.floors to []") from None
-    regression = LogisticRegression(C=30, max_iter=2000, random_state=seed).fit(features, labels)
+        raise DataError(f"{kind} finds nothing to count: {reason}", "set rows.floors to []") from None
     write_json(out / TERMS, {name: each.get_feature_names_out().tolist() for name, each in vectorizers.items()})
-    return {f"{name}_idf": each.idf_ for name, each in vectorizers.items()}, regression
+    return {f"{name}_idf": each.idf_ for name, each in vectorizers.items()}, features
 
 
 def _fit_means(texts: Sequence[str], labels: Sequence[int], config: FloorConfig, model: Path, out: Path) -> Parts:

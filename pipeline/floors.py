@@ -1,6 +1,7 @@
 """The quality floors: what counting words, or averaging input embeddings, achieves without any Transformer.
 
-A table that holds them shows what a pretrained encoder adds. Both are a linear classifier on features of the text;
+A table that holds them shows what a pretrained encoder adds. Two are a linear classifier on features of the text, a
+pair being both its texts in one; the third compares the words of a context with those of each candidate.
 `pipeline.floor_fit` fits and seals them, and here they are opened.
 """
 
@@ -15,7 +16,7 @@ import numpy as np
 from artifact.config import Config
 from artifact.manifest import open_artifact, read_manifest
 from pipeline.rows_config import Floor
-from serve.engine import Floats, Outputs
+from serve.engine import Floats, Outputs, Text
 from serve.session import open_tokenizer
 from serve.tokens import mend
 
@@ -34,6 +35,13 @@ PIECES: Mapping[str, Any] = {"analyzer": "char_wb", "ngram_range": (2, 5), "min_
 Words alone, pieces alone and both together, at three strengths of the classifier, were compared on the validation
 split of the generated data set, with three seeds: this had the highest mean. It is not tuned for other data.
 """
+
+LONE_WORDS: Mapping[str, Any] = {"sublinear_tf": True}
+"""Single words, for the cosine of two texts; scikit-learn scales the vectors to length one."""
+VECTORIZERS: Mapping[Floor, Mapping[str, Mapping[str, Any]]] = {
+    "bag-of-words": {"words": WORDS, "pieces": PIECES},
+    "tf-idf": {"words": LONE_WORDS},
+}
 
 Features = Callable[[Sequence[str]], Any]
 """Texts to a matrix `[batch, features]`, sparse or not."""
@@ -67,14 +75,46 @@ class FloorEngine:
         """One: a product with a sparse matrix, or a mean of a few rows, is shared with no other."""
         return 1
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    def run(self, texts: Sequence[Text]) -> Outputs:
         """Log-odds of the labels; no embedding, and tokens are not counted."""
-        logits = np.asarray(self.features(texts) @ self.weights + self.bias, dtype=np.float32)
-        rows = len(texts)
-        return Outputs(logits=logits, embeddings=np.zeros((rows, 0), np.float32), tokens=np.zeros(rows, np.int64))
+        return _outputs(np.asarray(self.features([join_pair(text) for text in texts]) @ self.weights + self.bias))
 
 
-def open_floor(directory: Path) -> FloorEngine:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WordCosine:
+    """The cosine of two texts' weighted words, as if it were the column of a cross-encoder; a `pipeline.rows.Row`."""
+
+    name: str
+    labels: tuple[str, ...]
+    features: Features
+    size_bytes: int
+
+    @property
+    def threads(self) -> int:
+        """One, as of the other floors."""
+        return 1
+
+    def run(self, texts: Sequence[Text]) -> Outputs:
+        """One column: the cosine of each pair's two texts, 0 for a text by itself."""
+        pairs = [("", text) if isinstance(text, str) else text for text in texts]
+        known = {text: place for place, text in enumerate(dict.fromkeys(text for pair in pairs for text in pair))}
+        vectors = self.features(list(known))  # of length one each
+        first, second = ([known[pair[side]] for pair in pairs] for side in (0, 1))
+        return _outputs(np.asarray(vectors[first].multiply(vectors[second]).sum(axis=1)).reshape(-1, 1))
+
+
+def join_pair(text: Text) -> str:
+    """Both texts of a pair in one."""
+    return text if isinstance(text, str) else "\n".join(text)
+
+
+def _outputs(logits: Any) -> Outputs:
+    rows = len(logits)
+    columns = np.asarray(logits, dtype=np.float32)
+    return Outputs(logits=columns, embeddings=np.zeros((rows, 0), np.float32), tokens=np.zeros(rows, np.int64))
+
+
+def open_floor(directory: Path) -> FloorEngine | WordCosine:
     """The sealed floor at that path; raises `ArtifactError` when it is none, or changed."""
     from safetensors.numpy import load_file
 
@@ -82,10 +122,13 @@ def open_floor(directory: Path) -> FloorEngine:
     config = FloorConfig.model_validate(read_manifest(directory).request.config)
     tensors = load_file(directory / WEIGHTS)
     size_bytes = sum(tensor.nbytes for tensor in tensors.values())
+    labels = tuple(json.loads((directory / LABELS).read_text(encoding="utf-8")))
+    if config.kind == "tf-idf":
+        words = _read_terms(directory, config, tensors)
+        return WordCosine(name=config.kind, labels=labels, features=words, size_bytes=size_bytes)
     weights, bias = tensors.pop("weights"), tensors.pop("bias")
     read = _read_terms if config.kind == "bag-of-words" else _read_table
     features = read(directory, config, tensors)
-    labels = tuple(json.loads((directory / LABELS).read_text(encoding="utf-8")))
     return FloorEngine(
         name=config.kind, labels=labels, features=features, weights=weights, bias=bias, size_bytes=size_bytes
     )
@@ -104,13 +147,13 @@ def mean_embeddings(texts: Sequence[str], tokenizer: Any, table: Floats) -> Floa
     return means
 
 
-def _read_terms(directory: Path, _: FloorConfig, tensors: Mapping[str, Floats]) -> Features:
+def _read_terms(directory: Path, config: FloorConfig, tensors: Mapping[str, Floats]) -> Features:
     from scipy.sparse import hstack
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     terms = json.loads((directory / TERMS).read_text(encoding="utf-8"))
     vectorizers = []
-    for name, options in (("words", WORDS), ("pieces", PIECES)):
+    for name, options in VECTORIZERS[config.kind].items():
         vectorizer = TfidfVectorizer(**options, vocabulary=terms[name], dtype=np.float32)
         vectorizer.idf_ = tensors[f"{name}_idf"]
         vectorizers.append(vectorizer)

@@ -71,9 +71,9 @@ def decide_finding(name: str, gate: Gate, candidate: str, finding: Finding) -> G
         ratio=compared,
         bound=str(limit),
         verdict=verdict,
-        reason="; ".join([describe(gate, compared), *finding.notes, *reasons]),
+        reason="; ".join([describe(gate, compared, finding.word), *finding.notes, *reasons]),
         kind=limit.kind,
-        subject=subject_of(gate),
+        subject=subject_of(gate, finding.word),
         unit=METRICS[gate.metric].unit,
         value=finding.value,
     )

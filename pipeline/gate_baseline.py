@@ -12,7 +12,7 @@ from artifact.errors import ArtifactError
 from pipeline.gate import decide_finding, speedup
 from pipeline.gate_config import Gate, Metric
 from pipeline.gate_defaults import BASELINE_GATES, COST_MARGIN, QUALITY_MARGIN
-from pipeline.gate_measure import MEGABYTE, Finding, compare_quality, exact, rightness
+from pipeline.gate_measure import MEGABYTE, Finding, compare_quality, exact, read_answers
 from pipeline.paired_rounds import confidence_of_looks, median_of_one
 from pipeline.results import GateResult, Report
 from pipeline.rows_config import BASELINE
@@ -35,7 +35,8 @@ def compare_with_baseline(report: Report, baseline: Report) -> tuple[tuple[GateR
     What the report's own gates hold against a row `baseline` is left to them. Raises `ArtifactError` when the two were
     tested on different data.
     """
-    if report.evaluation.truths != baseline.evaluation.truths or _origin(report, "data") != _origin(baseline, "data"):
+    scored = [(each.evaluation.truths, each.evaluation.metric, _origin(each, "data")) for each in (report, baseline)]
+    if scored[0] != scored[1]:
         hint = "run the baseline's recipe again on this data"
         raise ArtifactError("the two reports are of different test data, so their quality cannot be compared", hint)
     gated = {gate.metric for gate in report.conditions.values() if gate.reference == BASELINE}
@@ -54,8 +55,9 @@ def compare_with_baseline(report: Report, baseline: Report) -> tuple[tuple[GateR
 
 
 def _quality(report: Report, baseline: Report) -> Finding:
-    now, before = (rightness(r.evaluation, r.candidate) for r in (report, baseline))
-    return compare_quality(QUALITY.limit(), report.evaluation.rows[report.candidate].accuracy, now, before)
+    now, before = (read_answers(r.evaluation, r.candidate) for r in (report, baseline))
+    own = report.evaluation.rows[report.candidate].quality
+    return compare_quality(QUALITY.limit(), own, report.evaluation.metric, now, before)
 
 
 def _size(report: Report, baseline: Report) -> Finding:

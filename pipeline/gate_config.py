@@ -44,7 +44,7 @@ _MORE_EXAMPLES = "test on more examples: an interval halves with four times as m
 _EXACT = "it is counted, not sampled, so it is never inconclusive"
 
 METRICS: dict[Metric, Meaning] = {
-    "quality": Meaning(word="accuracy", higher_is_better=True, decimals=4, advice=_MORE_EXAMPLES),
+    "quality": Meaning(word="quality", higher_is_better=True, decimals=4, advice=_MORE_EXAMPLES),
     "latency_p50": Meaning(word="median latency", unit="ms", higher_is_better=False, decimals=3, advice=_MORE_ROUNDS),
     "throughput": Meaning(word="throughput", unit="texts/s", higher_is_better=True, decimals=1, advice=_MORE_ROUNDS),
     "size": Meaning(word="size", unit="MB", higher_is_better=False, decimals=2, advice=_EXACT),

@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from artifact.errors import BenchError
 from pipeline.gate_config import Gate, Limit, Metric
+from pipeline.metrics import ACCURACY, compare_two, is_alike, rightness, scored_of
 from pipeline.paired_rounds import confidence_of_looks, difference_of_rounds, median_of_one, ratio_of_rounds
 from pipeline.results import Benchmark, Evaluation, Interval, SpeedRow
 from pipeline.rows_config import BASELINE
-from pipeline.statistics import accuracy_difference, accuracy_ratio, difference, mcnemar, ratio, wilson
+from pipeline.scores.quality import QUALITIES, Scored
+from pipeline.statistics import difference, mcnemar, ratio, wilson
 
 SEED = 1
 
@@ -55,7 +54,9 @@ class Finding:
     """Of the intervals at this look; all looks together hold at 95 %."""
     notes: tuple[str, ...] = ()
     alike: bool = False
-    """Whether the two rows gave the same answer to each of enough examples."""
+    """Whether the two rows earned the same on each of enough examples."""
+    word: str | None = None
+    """What quality is, in words; None for other metrics."""
 
 
 def measure_gate(gate: Gate, candidate: str, evidence: Evidence) -> Finding:
@@ -96,37 +97,46 @@ def exact(value: float) -> Interval:
     return Interval(value=value, low=value, high=value)
 
 
-def rightness(evaluation: Evaluation, row: str) -> NDArray[np.bool_]:
-    """Which examples the row answers correctly; raises `BenchError` when it was not evaluated."""
+def read_answers(evaluation: Evaluation, row: str) -> Scored:
+    """The row's answers beside the truth; raises `BenchError` when it was not evaluated."""
     if row not in evaluation.rows:
         raise BenchError(f"{row} was not evaluated, so no gate can judge its quality")
-    right: NDArray[np.bool_] = np.asarray(evaluation.rows[row].predictions) == np.asarray(evaluation.truths)
-    return right
+    return scored_of(evaluation, row)
 
 
-def compare_quality(
-    limit: Limit, own: Interval, candidate_right: NDArray[np.bool_], reference_right: NDArray[np.bool_]
-) -> Finding:
-    """Accuracies on the same examples, paired; McNemar's p of their being equal is a note."""
-    compare = accuracy_ratio if limit.kind == "ratio" else accuracy_difference
-    gained, lost = (int(x.sum()) for x in (candidate_right & ~reference_right, reference_right & ~candidate_right))
+def compare_quality(limit: Limit, own: Interval, metric: str, candidate: Scored, reference: Scored) -> Finding:
+    """Both rows' metric on the same examples, paired; of accuracies, McNemar's p of their being equal is a note.
+
+    Raises `BenchError` for a ratio to what is not positive.
+    """
+    compared = compare_two(metric, "ratio" if limit.kind == "ratio" else "difference", candidate, reference, seed=SEED)
+    if compared is None:
+        problem = f"the reference's {QUALITIES[metric].word} is not positive, so no ratio to it says anything"
+        raise BenchError(problem, "give the gate a threshold, or max_degradation as a number")
     return Finding(
         value=own,
-        compared=compare(candidate_right, reference_right, seed=SEED),
-        notes=(f"{gained} examples won and {lost} lost, McNemar p {mcnemar(gained, lost):.2g}",),
-        alike=gained + lost == 0 and len(candidate_right) >= EXAMPLES_ALIKE,
+        compared=compared,
+        notes=_describe_pairs(candidate, reference) if metric == ACCURACY else (),
+        alike=len(candidate.truths) >= EXAMPLES_ALIKE and is_alike(metric, candidate, reference),
+        word=QUALITIES[metric].word,
     )
+
+
+def _describe_pairs(candidate: Scored, reference: Scored) -> tuple[str, ...]:
+    ours, theirs = rightness(candidate), rightness(reference)
+    gained, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
+    return (f"{gained} examples won and {lost} lost, McNemar p {mcnemar(gained, lost):.2g}",)
 
 
 def _measure_quality(gate: Gate, candidate: str, evidence: Evidence) -> Finding:
     evaluation, limit = evidence.evaluation, gate.limit()
-    right = rightness(evaluation, candidate)
-    own = evaluation.rows[candidate].accuracy
+    answers = read_answers(evaluation, candidate)
+    own, word = evaluation.rows[candidate].quality, QUALITIES[evaluation.metric].word
     if gate.reference is None:
-        return Finding(value=own, compared=own)
+        return Finding(value=own, compared=own, word=word)
     if gate.reference == candidate:
-        return Finding(value=own, compared=_itself(limit))
-    return compare_quality(limit, own, right, rightness(evaluation, gate.reference))
+        return Finding(value=own, compared=_itself(limit), word=word)
+    return compare_quality(limit, own, evaluation.metric, answers, read_answers(evaluation, gate.reference))
 
 
 def _itself(limit: Limit) -> Interval:

@@ -4,12 +4,12 @@ from pipeline.gate_config import METRICS, Gate, Metric
 from pipeline.results import GateResult, Interval
 
 
-def subject_of(gate: Gate) -> str:
-    """What the compared number is of; the ratio of latencies that `min_ratio` bounds is one of speeds."""
-    return "speed" if gate.limit().is_speed else METRICS[gate.metric].word
+def subject_of(gate: Gate, word: str | None = None) -> str:
+    """What the compared number is of, `word` for quality; a ratio of latencies that `min_ratio` bounds is of speeds."""
+    return "speed" if gate.limit().is_speed else word or METRICS[gate.metric].word
 
 
-def describe(gate: Gate, compared: Interval) -> str:
+def describe(gate: Gate, compared: Interval, word: str | None = None) -> str:
     """`accuracy 0.991 [0.985, 0.997] times that of teacher/float32, wanted >= 0.98`."""
     limit = gate.limit()
     number = format_number(gate.metric, limit.kind, compared)
@@ -17,7 +17,7 @@ def describe(gate: Gate, compared: Interval) -> str:
         number += f" times that of {gate.reference}"
     elif limit.kind == "difference":
         number += f" from that of {gate.reference}"
-    return f"{subject_of(gate)} {number}, wanted {limit}"
+    return f"{subject_of(gate, word)} {number}, wanted {limit}"
 
 
 def format_compared(gate: GateResult) -> str:

@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pipeline.comparison import Comparison, Difference, write_gate, write_verdict
+from pipeline.comparison import Comparison, Difference, Paired, write_gate, write_verdict
 from pipeline.fidelity import HEADERS, Likeness, find_likenesses
 from pipeline.gate_words import format_compared, format_value
+from pipeline.quality_tables import QualityTable, quality_tables
 from pipeline.results import GateResult, Judgement, Report, Verdict
 from pipeline.table import MISSING, SYMBOLS, find_row, format_fact, format_share, headline, shown_columns
 
@@ -27,6 +28,7 @@ def render_summary(report: Report) -> str:
         f"{escape(headline(report))}.",
         render_table(report),
         f"Kept, speed-up and smaller are ratios to `{report.reference}`. Brackets hold 95 % intervals.",
+        *(_quality_table(table) for table in quality_tables(report)),
         "### Gates",
         render_gates(report.gates),
         *(_details(f"{escape(x.student)} inside", _inside(x)) for x in find_likenesses(report)),
@@ -39,7 +41,7 @@ def render_summary(report: Report) -> str:
 
 def render_table(report: Report) -> str:
     """The rows, the candidate in bold."""
-    lines, columns = [], shown_columns(report.rows)
+    lines, columns = [], shown_columns(report.rows, report.evaluation.metric)
     for row in report.rows:
         name = f"**{escape(row.row)}**" if row.row == report.candidate else escape(row.row)
         lines.append((name, *(str(column.cell(row)) for column in columns)))
@@ -72,15 +74,15 @@ def render_judgement(judgement: Judgement) -> str:
 def render_comparison(comparison: Comparison) -> str:
     """The candidate and the verdict of each report, gates that turned, and from what the runs were made differently."""
     candidates = [find_row(run.report, run.report.candidate) for run in comparison.runs]
-    columns, letters = shown_columns(candidates), [run.letter for run in comparison.runs]
+    columns, letters = shown_columns(candidates, comparison.metric), [run.letter for run in comparison.runs]
     rows = []
     for run, row in zip(comparison.runs, candidates, strict=True):
         cells = (str(column.cell(row)) for column in columns)
         rows.append((f"{run.letter}: {escape(run.name)}", write_verdict(run.report.verdict), escape(row.row), *cells))
     turned = [(escape(line.name), *map(write_gate, line.results)) for line in comparison.gates if line.turned]
     paired = [
-        f"- {pair.letter} has {format_share(pair.ratio)} of A's accuracy on the same examples: only it is right on "
-        f"{pair.only_this_right}, only A on {pair.only_first_right} (McNemar's p = {pair.p_value:.2g})."
+        f"- {pair.letter} has {format_share(pair.ratio)} of A's {comparison.word} on the same examples: "
+        f"{_describe_pair(pair)}."
         for pair in comparison.paired
     ]
     blocks = [
@@ -92,6 +94,18 @@ def render_comparison(comparison: Comparison) -> str:
         _differing("Machines", comparison.machine, letters),
     ]
     return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _quality_table(table: QualityTable) -> str:
+    lines = [(escape(name), *map(str, cells)) for name, cells in table.lines]
+    body = _table((table.first, *map(escape, table.headers)), lines, numbers=True)
+    return _details(table.title, f"{body}\n\n{escape(table.note)}")
+
+
+def _describe_pair(pair: Paired) -> str:
+    if pair.p_value is None:
+        return f"it is better on {pair.better}, A on {pair.worse}"
+    return f"only it is right on {pair.better}, only A on {pair.worse} (McNemar's p = {pair.p_value:.2g})"
 
 
 def _differing(title: str, differences: Sequence[Difference], letters: Sequence[str]) -> str:

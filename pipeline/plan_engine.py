@@ -59,7 +59,7 @@ class Engine:
         """Weights and graph as stored."""
         return self.runtime.size_bytes
 
-    def run(self, texts: Sequence[str]) -> Outputs:
+    def run(self, texts: Sequence[Any]) -> Outputs:
         """Answers to `texts`, of the time and memory that a trained model of this shape would take, and no meaning."""
         tokens = self.runtime.tokenize(texts)
         return self.runtime.infer(tokens if self.pieces is None else fold(tokens, self.pieces))

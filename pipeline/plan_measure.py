@@ -29,6 +29,7 @@ from pipeline.plan_shapes import candidates
 from pipeline.processes import work_all
 from pipeline.recipe import Recipe
 from pipeline.results import SpeedRow
+from serve.latency.plan import Asked
 from serve.session import open_tokenizer
 from serve.threads import available_cores
 
@@ -182,7 +183,7 @@ def _row(opening: Opening, turns: Sequence[PacedRound], peak: int) -> SpeedRow:
     )
 
 
-def _describe_texts(texts: Sequence[str], tokenizer: Path, max_tokens: int) -> Texts:
+def _describe_texts(texts: Sequence[Asked], tokenizer: Path, max_tokens: int) -> Texts:
     lengths = [len(encoding) for encoding in open_tokenizer(tokenizer, max_tokens).encode_batch(list(texts))]
     return Texts(
         count=len(lengths),

@@ -23,13 +23,13 @@ from pipeline.results import Interval, ReportRow
 from pipeline.table import format_share, format_times
 
 Point = tuple[Run, ReportRow, Interval, Interval]
-"""A run, one of its rows, and that row's speed-up and share of accuracy kept."""
+"""A run, one of its rows, and that row's speed-up and share of quality kept."""
 
 HEIGHT_INCHES = 3.9
 
 
 def plot_comparison(comparison: Comparison) -> str:
-    """Accuracy kept against speed-up, one colour a run, candidates by letter and filled, and the front of all rows.
+    """Quality kept against speed-up, one colour a run, candidates by letter and filled, and the front of all rows.
 
     Empty when no row has both numbers. Floors are left out: they answer another question.
     """
@@ -58,12 +58,17 @@ def plot_comparison(comparison: Comparison) -> str:
         labels = [Label(run.letter, fast.value, 100 * kept.value) for run, _, fast, kept in chosen_points]
         place_labels(figure, axes, labels)
         axes.set_xlabel("speed-up over the run's own reference (right is faster)")
-        axes.set_ylabel("accuracy kept of that reference")
+        axes.set_ylabel(f"{comparison.word} kept of that reference")
         details = "; ".join(
             f"{run.letter} {row.row}: {format_share(kept)} kept, {format_times(fast)} as fast"
             for run, row, fast, kept in points
         )
-        return to_svg(figure, "comparison", "Accuracy kept against speed-up, one point a row of each run", details)
+        return to_svg(
+            figure,
+            "comparison",
+            f"{comparison.word.capitalize()} kept against speed-up, one point a row of each run",
+            details,
+        )
 
 
 def _points(run: Run) -> list[Point]:

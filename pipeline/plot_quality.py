@@ -22,36 +22,40 @@ from pipeline.plots import (
     to_svg,
 )
 from pipeline.results import Interval, Report, ReportRow
-from pipeline.table import format_ms, format_share
+from pipeline.scores.quality import QUALITIES, Quality
+from pipeline.table import format_area, format_ms, format_share
 
 HEIGHT_INCHES, ROOM_INCHES = 2.9, 0.1
 """Height, and what each row adds to it for its name."""
 
 Point = tuple[ReportRow, Interval, Interval]
-"""A row, its median latency and its accuracy."""
+"""A row, its median latency and its quality."""
 
 
 def plot_quality_against_latency(report: Report) -> str:
     """One point a row and the front as a dashed line; empty when no row has both numbers.
 
-    A floor far below all models does not stretch the axis: it stands at the foot, with its accuracy in its name.
+    A floor far below all models does not stretch the axis: it stands at the foot, with its quality in its name.
     """
-    points = [(row, row.p50_ms, row.accuracy) for row in report.rows if row.p50_ms and row.accuracy]
+    points = [(row, row.p50_ms, row.quality) for row in report.rows if row.p50_ms and row.quality]
     if not points:
         return ""
+    metric = QUALITIES[report.evaluation.metric]
     with drawing("quality"):
         figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES + ROOM_INCHES * len(points)), layout="constrained")
         axes = figure.add_subplot()
         log_axis(axes.xaxis, [bound for _, latency, _ in points for bound in (latency.low, latency.high)])
-        _accuracy_axis(axes, points)
-        _draw_front(axes, points)
+        _quality_axis(axes, points, metric)
+        _draw_front(axes, points, metric)
         colors = colors_of([row.row for row in report.rows])
-        labels = [_draw_point(axes, *point, colors[point[0].row]) for point in points]
+        labels = [_draw_point(axes, point, colors[point[0].row], metric) for point in points]
         place_labels(figure, axes, labels)
         axes.set_xlabel("median latency of one text, ms (left is faster)")
-        axes.set_ylabel("accuracy")
-        details = "; ".join(f"{row.row}: {format_share(right)} at {format_ms(ms)}" for row, ms, right in points)
-        return to_svg(figure, "quality", "Accuracy against median latency, one point a row", details)
+        axes.set_ylabel(metric.word)
+        write = format_share if metric.is_share else format_area
+        details = "; ".join(f"{row.row}: {write(right)} at {format_ms(ms)}" for row, ms, right in points)
+        title = f"{metric.word[0].upper()}{metric.word[1:]} against median latency, one point a row"
+        return to_svg(figure, "quality", title, details)
 
 
 def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
@@ -68,23 +72,29 @@ def find_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def front_rows(report: Report) -> list[str]:
-    """Rows on the front of accuracy against median latency, by their values alone, fastest first."""
-    rows = [(row.row, row.p50_ms.value, row.accuracy.value) for row in report.rows if row.p50_ms and row.accuracy]
+    """Rows on the front of quality against median latency, by their values alone, fastest first."""
+    rows = [(row.row, row.p50_ms.value, row.quality.value) for row in report.rows if row.p50_ms and row.quality]
     return [rows[index][0] for index in find_front([(ms, right) for _, ms, right in rows])]
 
 
-def _accuracy_axis(axes: Axes, points: Sequence[Point]) -> None:
-    shown = [accuracy for row, _, accuracy in points if not is_floor(row.row)] or [point[2] for point in points]
-    low, high = 100 * min(each.low for each in shown), 100 * max(each.high for each in shown)
-    margin = max(0.1 * (high - low), 0.2)
+def _quality_axis(axes: Axes, points: Sequence[Point], metric: Quality) -> None:
+    """In per cent where the metric is a share."""
+    scale = _scale(metric)
+    shown = [quality for row, _, quality in points if not is_floor(row.row)] or [point[2] for point in points]
+    low, high = scale * min(each.low for each in shown), scale * max(each.high for each in shown)
+    margin = max(0.1 * (high - low), 0.002 * scale)
     axes.set_ylim(low - margin, high + margin)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %"))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g} %" if metric.is_share else f"{value:g}"))
     axes.grid(axis="y", color=GRID, linewidth=0.6)
 
 
-def _draw_front(axes: Axes, points: Sequence[Point]) -> None:
-    """Stairs: what accuracy there is to be had within a latency."""
-    numbers = [(latency.value, 100 * accuracy.value) for _, latency, accuracy in points]
+def _scale(metric: Quality) -> int:
+    return 100 if metric.is_share else 1
+
+
+def _draw_front(axes: Axes, points: Sequence[Point], metric: Quality) -> None:
+    """Stairs: what quality there is to be had within a latency."""
+    numbers = [(latency.value, _scale(metric) * quality.value) for _, latency, quality in points]
     corners = [numbers[index] for index in find_front(numbers)]
     right = axes.get_xlim()[1]
     xs = [corners[0][0], *(x for x, _ in corners), right]
@@ -92,17 +102,19 @@ def _draw_front(axes: Axes, points: Sequence[Point]) -> None:
     axes.step(xs, ys, where="post", color=MUTED, linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
 
 
-def _draw_point(axes: Axes, row: ReportRow, latency: Interval, accuracy: Interval, color: str) -> Label:
+def _draw_point(axes: Axes, point: Point, color: str, metric: Quality) -> Label:
     """The point and its intervals; the name to write beside it."""
-    foot = axes.get_ylim()[0]
-    if 100 * accuracy.high < foot:
+    row, latency, quality = point
+    foot, scale = axes.get_ylim()[0], _scale(metric)
+    if scale * quality.high < foot:
         axes.plot(latency.value, foot, "v", color=color, markersize=8, clip_on=False)
-        return Label(f"{short(row.row)} ({format_share(accuracy).text})", latency.value, foot)
+        write = format_share if metric.is_share else format_area
+        return Label(f"{short(row.row)} ({write(quality).text})", latency.value, foot)
     axes.errorbar(
         latency.value,
-        100 * accuracy.value,
+        scale * quality.value,
         xerr=bars_around(latency),
-        yerr=bars_around(accuracy, 100),
+        yerr=bars_around(quality, scale),
         color=color,
         elinewidth=1.0,
         marker=marker_of(row.row),
@@ -110,4 +122,4 @@ def _draw_point(axes: Axes, row: ReportRow, latency: Interval, accuracy: Interva
         markeredgecolor=PAPER,
         zorder=3,
     )
-    return Label(short(row.row), latency.value, 100 * accuracy.value)
+    return Label(short(row.row), latency.value, scale * quality.value)

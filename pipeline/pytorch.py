@@ -2,10 +2,11 @@
 
     PyTorchEngine.open(Path("out/demo/models/teacher"), threads=2, form="compiled")
 
-It is a row of the report like any other, so it answers what the bundles answer: logits and a sentence embedding. It
-gets what a careful user gives it: inference mode, the same threads, a fast tokenizer, padding to the longest text, and
-scaled-dot-product attention, which `transformers` picks itself where the family has it. Two more forms show what that
-is worth: attention longhand, and the whole model through `torch.compile`.
+It is a row of the report like any other, so it answers what the bundles answer: logits, of texts or of tokens, where an
+answer starts and ends, and a sentence embedding (`pipeline.pytorch_model`). It gets what a careful user gives it:
+inference mode, the same threads, a fast tokenizer, padding to the longest text, and scaled-dot-product attention, which
+`transformers` picks itself where the family has it. Two more forms show what that is worth: attention longhand, and the
+whole model through `torch.compile`.
 """
 
 import json
@@ -21,6 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from artifact.errors import BenchError, ModelError
+from export.tasks import TaskName
+from pipeline.pytorch_model import forward, open_model
 from pipeline.rows_config import PyTorchForm, pytorch_row
 from serve.engine import Computed, Floats, Outputs, Piece, Problem, Text, Token, Tokens, outputs_of
 from serve.passages.passage import Passage
@@ -28,9 +31,10 @@ from serve.threads import plan_threads
 from serve.tokens import copy_untruncated, read_passages, show_tokens
 
 if TYPE_CHECKING:
-    import torch
     from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no types
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+    from export.pooling import Pooling
 
 BATCH_TOKENS = 16_384
 """Padded tokens computed at once, as in `serve.runtime`: equal rights."""
@@ -54,6 +58,9 @@ class PyTorchEngine:
     labels: tuple[str, ...]
     embedding_size: int
     problem: Problem | None = "single-label"
+    task: TaskName = "classification"
+    vectors: "Pooling"
+    """How one vector is made of a text, as the bundle does it."""
     max_tokens: int
     """Longest input in tokens, special ones included."""
     size_bytes: int
@@ -71,7 +78,7 @@ class PyTorchEngine:
         """
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         import torch
-        from transformers import AutoModelForSequenceClassification, AutoTokenizer
+        from transformers import AutoTokenizer
 
         torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
         try:
@@ -79,17 +86,20 @@ class PyTorchEngine:
             max_tokens = int(about["max_tokens"])
             weights = (directory / "model.safetensors").stat().st_size
             attention = {"attn_implementation": "eager"} if form == "eager" else {}
-            model = AutoModelForSequenceClassification.from_pretrained(directory, **attention).eval()
+            opened = open_model(directory, **attention)
             tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)  # type: ignore[no-untyped-call]  # theirs
         except (OSError, KeyError, ValueError) as error:
             raise ModelError(f"{directory} does not load in PyTorch: {str(error).splitlines()[0]}") from None
         engine = cls(
             name=pytorch_row(about.get("name", directory.name), form),
-            labels=tuple(model.config.id2label[index] for index in range(model.config.num_labels)),
-            embedding_size=model.config.hidden_size,
+            labels=opened.labels,
+            problem=opened.problem,
+            task=opened.task,
+            vectors=opened.pooling,
+            embedding_size=opened.model.config.hidden_size,
             max_tokens=max_tokens,
             size_bytes=weights,
-            model=compile_model(model) if form == "compiled" else model,
+            model=compile_model(opened.model) if form == "compiled" else opened.model,
             tokenizer=tokenizer,
         )
         if form == "compiled":
@@ -105,8 +115,8 @@ class PyTorchEngine:
 
     @property
     def pooling(self) -> str:
-        """The mean over the tokens, whatever the model was trained with."""
-        return "mean"
+        """How one vector is made of a text."""
+        return self.vectors.mode
 
     @property
     def batch_tokens(self) -> int:
@@ -138,7 +148,7 @@ class PyTorchEngine:
         )
 
     def compute(self, encodings: Sequence[Piece], *, wide: bool) -> Computed:  # noqa: ARG002 - it knows one way only
-        """One forward pass, padded to the longest; the embedding is the mean over the tokens, of length one."""
+        """One forward pass, padded to the longest."""
         import torch
 
         rows = {
@@ -147,19 +157,21 @@ class PyTorchEngine:
         }
         padded = self.tokenizer.pad(rows, padding=True)
         names = [*self.tokenizer.model_input_names]
-        logits, embeddings = _forward(self.model, {name: torch.tensor(padded[name]) for name in names})
-        return {"logits": list(logits.numpy()), "sentence_embedding": list(embeddings.numpy())}
+        return forward(self.model, self.task, self.vectors, {name: torch.tensor(padded[name]) for name in names})
 
     def run(self, texts: Sequence[Text]) -> Outputs:
-        """Answers to `texts`, in their order; the embedding is the mean over the tokens, of length one."""
-        tokens = self.tokenize(texts)
+        """Answers to `texts`, or to pairs, in their order."""
+        return self.infer(self.tokenize(texts))
+
+    def infer(self, tokens: Tokens) -> Outputs:
+        """The model's answers to `tokens`, in their order, padded to the longest of them all."""
         width = int(tokens.lengths.max(initial=1))
         rows = max(1, BATCH_TOKENS // width)
         computed: dict[str, list[Floats]] = {}
-        for start in range(0, len(texts), rows):
+        for start in range(0, len(tokens.encodings), rows):
             for name, arrays in self.compute(tokens.encodings[start : start + rows], wide=True).items():
                 computed.setdefault(name, []).extend(arrays)
-        return outputs_of(self, tokens, computed, width * len(texts))
+        return outputs_of(self, tokens, computed, width * len(tokens.encodings))
 
 
 def compile_model(model: "PreTrainedModel") -> "PreTrainedModel":
@@ -187,14 +199,3 @@ def _run_once(engine: PyTorchEngine) -> None:
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BenchError(f"{engine.name} does not compile: {reason}", "leave compiled out of rows.pytorch") from error
-
-
-def _forward(model: "PreTrainedModel", inputs: dict[str, "torch.Tensor"]) -> tuple["torch.Tensor", "torch.Tensor"]:
-    """Logits and embeddings of one batch."""
-    import torch
-
-    with torch.inference_mode():
-        answer = model(**inputs, output_hidden_states=True)
-        mask = inputs["attention_mask"].unsqueeze(-1).to(answer.logits.dtype)
-        mean = (answer.hidden_states[-1] * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
-        return answer.logits, torch.nn.functional.normalize(mean, dim=-1)

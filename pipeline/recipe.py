@@ -15,7 +15,17 @@ from pipeline.bench_config import BenchConfig
 from pipeline.data_config import DataConfig
 from pipeline.gate_config import Gate
 from pipeline.plan_config import Budget, PlanConfig
-from pipeline.rows_config import BASELINE, CASCADE, CascadeConfig, RowsConfig, cascade_faults, pytorch_row
+from pipeline.rows_config import (
+    BASELINE,
+    CASCADE,
+    CascadeConfig,
+    Floor,
+    RowsConfig,
+    cascade_faults,
+    floors_of,
+    pytorch_row,
+    task_faults,
+)
 
 
 class Recipe(Config):
@@ -58,7 +68,11 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check_names(self) -> "Recipe":
-        faults = [*self._model_faults(), *cascade_faults(self.cascade, self.exported_rows()), *self._row_faults()]
+        rows = [
+            *cascade_faults(self.cascade, self.exported_rows()),
+            *task_faults(self.rows, self.cascade, self.data.task),
+        ]
+        faults = [*self._model_faults(), *rows, *self._row_faults()]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -70,7 +84,11 @@ class Recipe(Config):
         first = next(iter(self.deployed()))
         forms = [pytorch_row(first, form) for form in self.rows.pytorch]
         more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
-        return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.rows.floors]))
+        return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.floors()]))
+
+    def floors(self) -> tuple[Floor, ...]:
+        """The quality floors that are fitted and measured."""
+        return floors_of(self.rows, self.data.task)
 
     def exported_rows(self) -> list[str]:
         """`model/precision` of every bundle."""

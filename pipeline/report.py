@@ -16,14 +16,15 @@ from pipeline.gate_config import Gate
 from pipeline.gate_defaults import gates_of
 from pipeline.junit import render_junit
 from pipeline.markdown import render_summary
-from pipeline.metrics import quality_ratio
+from pipeline.metrics import quality_ratios
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, Evaluation, Interval, Report, ReportRow, SpeedRow
 from pipeline.rows import row_inputs
 from pipeline.size_parts import read_parts
 from pipeline.statistics import median_of_rounds, percentile
+from pipeline.tasks import TASKS
 
-VERSION = 2
+VERSION = 3
 
 Record = TypeVar("Record", bound=Config)
 
@@ -65,7 +66,8 @@ def run_report(config: ReportConfig, inputs: Mapping[str, Path], out: Path) -> M
         facts=facts,
         size_parts=read_parts(benchmark.in_process, inputs, facts),
     )
-    texts = [example.text for example in read_split(inputs["data"], "test")]
+    shown = TASKS[evaluation.task].shown
+    texts = [shown(example) for example in read_split(inputs["data"], "test")]
     write_report(report, texts, out)
     return {"verdict": report.verdict, "gates": {gate.name: gate.verdict for gate in report.gates}}
 
@@ -85,7 +87,7 @@ def build_report(
         recipe=config.recipe,
         candidate=config.candidate,
         reference=config.reference,
-        rows=tuple(_row(name, config.reference, evaluation, benchmark) for name in _names(evaluation, benchmark)),
+        rows=_rows(config.reference, evaluation, benchmark),
         conditions=config.gates,
         gates=gates,
         verdict=overall(gates),
@@ -113,14 +115,20 @@ def _names(evaluation: Evaluation, benchmark: Benchmark) -> list[str]:
     return list(dict.fromkeys([*evaluation.rows, *benchmark.in_process, *benchmark.http]))
 
 
-def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark) -> ReportRow:
+def _rows(reference: str, evaluation: Evaluation, benchmark: Benchmark) -> tuple[ReportRow, ...]:
+    kept = quality_ratios(evaluation, reference, seed=SEED) if reference in evaluation.rows else {}
+    names = _names(evaluation, benchmark)
+    return tuple(_row(name, reference, evaluation, benchmark, kept.get(name)) for name in names)
+
+
+def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark, kept: Interval | None) -> ReportRow:
     quality, speed = evaluation.rows.get(name), benchmark.in_process.get(name)
     base = benchmark.in_process.get(reference)
     http = benchmark.http.get(name)
     return ReportRow(
         row=name,
-        accuracy=quality and quality.accuracy,
-        quality_ratio=_kept(evaluation, name, reference),
+        quality=quality and quality.quality,
+        quality_ratio=kept,
         p50_ms=speed and percentile(_pool(speed), 0.5),
         p90_ms=speed and percentile(_pool(speed), 0.9),
         speedup=speedup(benchmark, name, reference) if speed and base else None,
@@ -130,12 +138,6 @@ def _row(name: str, reference: str, evaluation: Evaluation, benchmark: Benchmark
         size_ratio=base.size_bytes / speed.size_bytes if speed and base else None,
         out_of_domain_auroc=quality and quality.out_of_domain_auroc,
     )
-
-
-def _kept(evaluation: Evaluation, name: str, reference: str) -> Interval | None:
-    if name not in evaluation.rows or reference not in evaluation.rows:
-        return None
-    return quality_ratio(evaluation, name, reference, seed=SEED)
 
 
 def _throughput(speed: SpeedRow | None) -> Interval | None:

@@ -1,10 +1,11 @@
 """What evaluation, benchmark and gate hand on to the report: plain typed records, stored as JSON."""
 
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from pydantic import Field
 
 from artifact.config import Config
+from artifact.dataset import Task
 from pipeline.gate_config import Gate, Kind
 
 
@@ -16,18 +17,45 @@ class Interval(Config):
     high: float
 
 
+Answer: TypeAlias = int | float | str | tuple[int | float | str, ...]
+"""What is true, or was said, of one example, by task.
+
+Classification: index of the label. Regression: the quantity. Token classification: index of each word's label.
+Question answering: the texts that answer, none where the context does not, and as a prediction one text, or an empty
+one. Response selection: index of the right candidate, -1 for none; as a prediction that candidate's rank, from 1, ties
+sharing the mean of theirs (0 where none is right), and the score of the best candidate.
+"""
+
+
+class NoneThreshold(Config):
+    """When a row says that no candidate is right: where 1 less the best score is above `value`."""
+
+    value: float
+    split: Literal["validation"] = "validation"
+    """Where it was chosen: for the best F1, and never on the split that is scored."""
+    queries: int
+    """It was chosen on so many of that split, spread evenly over it."""
+
+
 class QualityRow(Config):
     """How one row of the report answered the test split."""
 
-    accuracy: Interval
-    ratio: Interval
-    """Accuracy over the reference row's, paired bootstrap over the same examples."""
-    agreement: Interval
-    """Share of the examples on which it gives the reference row's answer."""
+    quality: Interval
+    """The evaluation's metric."""
+    ratio: Interval | None
+    """That over the reference row's, paired bootstrap over the same examples; None where the latter is not positive."""
+    agreement: Interval | None
+    """Share of the examples on which it gives the reference row's answer; None of quantities."""
     mcnemar_p: float | None = None
-    """Exact two-sided p of being right as often as the reference row."""
-    predictions: tuple[int, ...]
-    """Label index for each test example, in the order of the test file."""
+    """Exact two-sided p of being right as often as the reference row; None where answers are not right or wrong."""
+    more: dict[str, Interval] = {}
+    """Further metrics of the task, such as exact match."""
+    groups: dict[str, Interval] = {}
+    """The evaluation's metric on each part of the data, such as a language."""
+    none_threshold: NoneThreshold | None = None
+    """Response selection: what `more` has as `none_f1` is at this threshold."""
+    predictions: tuple[Answer, ...]
+    """Of each test example, in the order of the test file."""
     out_of_domain_auroc: Interval | None = None
     """How well the row tells the test split from the data's out-of-domain text; None where there is none."""
     out_of_domain_score: Literal["distance", "probability"] | None = None
@@ -37,11 +65,13 @@ class QualityRow(Config):
 class Evaluation(Config):
     """`evaluation.json`: quality of every row, measured on deployed bundles through the serving runtime."""
 
-    metric: Literal["accuracy"] = "accuracy"
+    task: Task = "classification"
+    metric: str = "accuracy"
+    """What quality is; one of `artifact.dataset.METRICS`."""
     reference: str
     """Row that the ratios are to: the first model's float32 bundle."""
     labels: tuple[str, ...]
-    truths: tuple[int, ...]
+    truths: tuple[Answer, ...]
     rows: dict[str, QualityRow]
     """By row name: `model/precision`, `<first model>/pytorch`, `cascade`, `baseline`, and the quality floors."""
     absent: dict[str, str] = {}
@@ -159,7 +189,8 @@ class ReportRow(Config):
     """One line of the table."""
 
     row: str
-    accuracy: Interval | None
+    quality: Interval | None
+    """The evaluation's metric."""
     quality_ratio: Interval | None
     p50_ms: Interval | None
     p90_ms: Interval | None
@@ -177,7 +208,8 @@ class ReportRow(Config):
 class Report(Config):
     """`report.json`: everything the page and the Markdown show, and what a later gate compares with."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
+    """1 knew no task but classification."""
     recipe: str
     """The recipe's name."""
     candidate: str

@@ -12,7 +12,7 @@ from typing import Protocol, get_args
 
 from pipeline.recipe import Recipe
 from pipeline.rows_config import BASELINE, CASCADE, FLOORS, PyTorchForm, pytorch_row
-from serve.engine import Outputs
+from serve.engine import Outputs, Text
 from serve.latency.worker import Measurable
 
 CALIBRATION = "calibration"
@@ -30,8 +30,8 @@ class Row(Measurable, Protocol):
     def labels(self) -> Sequence[str]:
         """Names of the columns of the logits."""
 
-    def run(self, texts: Sequence[str], /) -> Outputs:
-        """Answers to `texts`, in their order."""
+    def run(self, texts: Sequence[Text], /) -> Outputs:
+        """Answers to `texts`, or to pairs, in their order."""
 
 
 def opener(row: str, root: Path, threads: int) -> Callable[[], Row]:
@@ -69,7 +69,7 @@ def threads_of(row: str, threads: int) -> int:
 
 def row_inputs(recipe: Recipe, root: Path) -> dict[str, Path]:
     """What rows are made of beside models and bundles: sealed directories below `root`, by the name in a lineage."""
-    made = {f"floor:{floor}": root / "floors" / floor for floor in dict.fromkeys(recipe.rows.floors)}
+    made = {f"floor:{floor}": root / "floors" / floor for floor in recipe.floors()}
     if recipe.cascade is not None:
         made[CALIBRATION] = root / CALIBRATION
     if recipe.baseline is not None:

@@ -121,7 +121,7 @@ def _export_step(recipe: Recipe, root: Path, name: str) -> Step:
 def _row_steps(recipe: Recipe, root: Path) -> list[Step]:
     """What rows need beside models and bundles: fitted floors, the cascade's threshold, the baseline's bundle."""
     made, bundles, data = row_inputs(recipe, root), bundle_paths(recipe, root), root / "data"
-    steps = [_floor_step(recipe, root, floor) for floor in dict.fromkeys(recipe.rows.floors)]
+    steps = [_floor_step(recipe, root, floor) for floor in recipe.floors()]
     if cascade := recipe.cascade:
 
         def calibration() -> tuple[Stage, Work]:

@@ -64,7 +64,7 @@ def accuracy_ratio(
     both, only_candidate, only_reference = _draw_tables(candidate, reference, seed, resamples, pseudo_count)
     defined = both + only_reference > 0
     ratios = ((both + only_candidate)[defined]) / ((both + only_reference)[defined])
-    return _interval(float(candidate.sum() / reference.sum()), ratios, TAIL)
+    return interval_of(float(candidate.sum() / reference.sum()), ratios, TAIL)
 
 
 def accuracy_difference(
@@ -79,7 +79,7 @@ def accuracy_difference(
     candidate, reference = np.asarray(candidate_right, bool), np.asarray(reference_right, bool)
     _, only_candidate, only_reference = _draw_tables(candidate, reference, seed, resamples, pseudo_count)
     value = (int(candidate.sum()) - int(reference.sum())) / len(candidate)
-    return _interval(value, (only_candidate - only_reference) / len(candidate), TAIL)
+    return interval_of(value, (only_candidate - only_reference) / len(candidate), TAIL)
 
 
 def difference(one: Interval, other: Interval) -> Interval:
@@ -138,7 +138,7 @@ def median_of_rounds(rounds: ArrayLike, *, seed: int, resamples: int = RESAMPLES
     """Median of all samples of `rounds`, shaped `[rounds, samples]`, with its interval by bootstrap over rounds."""
     samples = as_rounds(rounds)
     picks = _pick_rounds(len(samples), seed, resamples)
-    return _interval(float(np.median(samples)), _medians(samples, picks), _expanded_tail(len(samples)))
+    return interval_of(float(np.median(samples)), _medians(samples, picks), _expanded_tail(len(samples)))
 
 
 def ratio_of_medians(
@@ -155,7 +155,7 @@ def ratio_of_medians(
         raise BenchError(f"{len(above)} rounds cannot be paired with {len(below)}: measure both in one run")
     picks = _pick_rounds(len(above), seed, resamples)
     ratios = _medians(above, picks) / _medians(below, picks)
-    return _interval(float(np.median(above) / np.median(below)), ratios, _expanded_tail(len(above)))
+    return interval_of(float(np.median(above) / np.median(below)), ratios, _expanded_tail(len(above)))
 
 
 def interval_over_rounds(
@@ -169,7 +169,7 @@ def interval_over_rounds(
     if rounds < 1:
         raise BenchError("a measurement holds no rounds", "run the benchmark again")
     draws = [statistic(pick) for pick in _pick_rounds(rounds, seed, resamples)]
-    return _interval(statistic(np.arange(rounds)), np.array(draws), _expanded_tail(rounds))
+    return interval_of(statistic(np.arange(rounds)), np.array(draws), _expanded_tail(rounds))
 
 
 def as_rounds(rounds: ArrayLike) -> NDArray[np.float64]:
@@ -202,7 +202,8 @@ def _medians(samples: NDArray[np.float64], picks: NDArray[np.intp]) -> NDArray[n
     return np.concatenate([np.median(samples[chunk].reshape(len(chunk), -1), axis=1) for chunk in chunks])
 
 
-def _interval(value: float, draws: NDArray[np.float64], tail: float) -> Interval:
+def interval_of(value: float, draws: NDArray[np.float64], tail: float = TAIL) -> Interval:
+    """`value` with the quantiles of its `draws` that leave out `tail` on each side."""
     low, high = np.quantile(draws, [tail, 1 - tail])
     return Interval(value=value, low=min(float(low), value), high=max(float(high), value))
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.results import Interval, Report, ReportRow, Verdict
+from pipeline.scores.quality import QUALITIES
 
 Row = TypeVar("Row")
 """What fills a line: a row of a report, or of a plan."""
@@ -58,6 +59,12 @@ def format_share(share: Interval | None) -> Cell:
     if share is None:
         return Cell(number=MISSING)
     return Cell(number=f"{100 * share.value:.1f}", unit=" %", spread=_spread(share, lambda bound: f"{100 * bound:.1f}"))
+
+
+def format_quality(metric: str | None, quality: Interval | None) -> Cell:
+    """A share as `format_share`, a correlation as `format_area`."""
+    known = QUALITIES.get(metric or "")
+    return format_share(quality) if known is None or known.is_share else format_area(quality)
 
 
 def format_ms(latency: Interval | None) -> Cell:
@@ -112,17 +119,24 @@ def format_fact(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
+def quality_columns(metric: str | None) -> tuple[Column[ReportRow], ...]:
+    """The metric that quality is, and what is kept of it; None for rows of reports that do not share one."""
+    known = QUALITIES.get(metric or "")
+    return (
+        Column(
+            header=known.header if known else "quality",
+            meaning=known.meaning if known else "each report's own metric",
+            cell=lambda row: format_quality(metric, row.quality),
+        ),
+        Column(
+            header="kept",
+            meaning=f"{known.word if known else 'quality'} over the reference row's, on the same examples",
+            cell=lambda row: format_share(row.quality_ratio),
+        ),
+    )
+
+
 COLUMNS: tuple[Column[ReportRow], ...] = (
-    Column(
-        header="accuracy",
-        meaning="share of the test examples answered correctly",
-        cell=lambda row: format_share(row.accuracy),
-    ),
-    Column(
-        header="kept",
-        meaning="accuracy over the reference row's, on the same examples",
-        cell=lambda row: format_share(row.quality_ratio),
-    ),
     Column(
         header="AUROC",
         meaning="how well its own score tells the test texts from those out of domain; 0.5 is chance",
@@ -149,17 +163,17 @@ COLUMNS: tuple[Column[ReportRow], ...] = (
         cell=lambda row: format_times(None if row.size_ratio is None else exact(row.size_ratio)),
     ),
 )
+"""After those of quality."""
 
 
 TERMINAL: dict[str, tuple[str, str | None]] = {
-    "accuracy\n95 %": ("accuracy", None),
     "kept\n95 %": ("kept", None),
     "speed-up\n95 %": ("speed-up", None),
     "p50 ms\np90 ms": ("p50", "p90"),
     "HTTP ms\ntexts/s": ("HTTP p50", "texts/s"),
     "MB\nsmaller": ("size", "smaller"),
 }
-"""Columns of the terminal's table: a number over its interval, or two bare numbers."""
+"""Columns of the terminal's table after the metric's own: a number over its interval, or two bare numbers."""
 
 
 def exact(value: float) -> Interval:
@@ -167,11 +181,13 @@ def exact(value: float) -> Interval:
     return Interval(value=value, low=value, high=value)
 
 
-def shown_columns(rows: Iterable[ReportRow]) -> tuple[Column[ReportRow], ...]:
-    """The columns of a table of `rows`: without those of numbers that a data set may not have and none has."""
+def shown_columns(rows: Iterable[ReportRow], metric: str | None) -> tuple[Column[ReportRow], ...]:
+    """The columns of a table of `rows`, whose quality is `metric`; what data may lack only where a row has it."""
     kept = list(rows)
     return tuple(
-        column for column in COLUMNS if column.everywhere or any(column.cell(row).number != MISSING for row in kept)
+        column
+        for column in (*quality_columns(metric), *COLUMNS)
+        if column.everywhere or any(column.cell(row).number != MISSING for row in kept)
     )
 
 
@@ -182,10 +198,10 @@ def find_row(report: Report, name: str) -> ReportRow:
 
 def headline(report: Report) -> str:
     """The candidate in one sentence, with what is known of it."""
-    row = find_row(report, report.candidate)
+    row, word = find_row(report, report.candidate), QUALITIES[report.evaluation.metric].word
     parts = []
     if row.quality_ratio is not None:
-        parts.append(f"keeps {format_share(row.quality_ratio)} of the accuracy of {report.reference}")
+        parts.append(f"keeps {format_share(row.quality_ratio)} of the {word} of {report.reference}")
     if row.speedup is not None:
         parts.append(f"is {format_times(row.speedup)} as fast")
     if row.size_ratio is not None:
@@ -198,11 +214,13 @@ def terminal_table(report: Report) -> Table:
     """What `understudy run` ends with: the rows in 80 columns, two lines each, then the gates and the verdict."""
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim", caption=_caption(report), caption_justify="left")
     table.add_column("row", no_wrap=True)
-    for header in TERMINAL:
+    quality = quality_columns(report.evaluation.metric)
+    shown = {f"{quality[0].header}\n95 %": (quality[0].header, None), **TERMINAL}
+    for header in shown:
         table.add_column(header, justify="right", no_wrap=True)
     for row in report.rows:
-        cells = {column.header: column.cell(row) for column in COLUMNS}
-        lines = [_two_lines(cells[upper], cells[lower] if lower else None) for upper, lower in TERMINAL.values()]
+        cells = {column.header: column.cell(row) for column in (*quality, *COLUMNS)}
+        lines = [_two_lines(cells[upper], cells[lower] if lower else None) for upper, lower in shown.values()]
         table.add_row(row.row, *lines, style="bold" if row.row == report.candidate else "")
     return table
 

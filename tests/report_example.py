@@ -208,7 +208,7 @@ def full_row(name, benchmark, report, accuracy):
         return known.model_copy(update=about)
     median = float(np.median([ms for calls in benchmark.in_process[name].single_ms for ms in calls]))
     return ReportRow(
-        row=name, accuracy=Interval(value=accuracy, low=accuracy - 0.006, high=accuracy + 0.006),
+        row=name, quality=Interval(value=accuracy, low=accuracy - 0.006, high=accuracy + 0.006),
         quality_ratio=Interval(value=accuracy / 0.976, low=accuracy / 0.98, high=accuracy / 0.97),
         p50_ms=Interval(value=median, low=0.98 * median, high=1.02 * median),
         p90_ms=Interval(value=1.2 * median, low=1.1 * median, high=1.3 * median),

@@ -5,15 +5,23 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from artifact.dataset import Example
+from artifact.dataset import DatasetInfo, Example
 from artifact.errors import BenchError, DataError
-from pipeline.answers import CHUNK, Answers, answer_rows
+from pipeline.answers import Answers, Questions, answer_rows
+from pipeline.asking.asked import CHUNK
+from pipeline.disagreement import count_discordance, find_changes
 from pipeline.evaluate import EvaluateConfig, evaluate, evaluate_stage
-from pipeline.metrics import count_discordance, find_changes, quality_ratio
+from pipeline.metrics import quality_ratio
 from pipeline.recipe import Recipe
 from serve.engine import Outputs
 
 LABELS = ("a", "b", "c")
+INFO = DatasetInfo(labels=LABELS, examples={})
+
+
+def ask(texts, outside=()):
+    test, strange = ([Example(text=text, label=0) for text in each] for each in (texts, outside))
+    return Questions(info=INFO, test=test, outside=strange)
 
 
 class Reader:
@@ -50,7 +58,7 @@ def test_rows_answer_in_the_order_of_the_test_file():
     """Oracle: the answer each text spells out; more texts than one chunk holds."""
     truths = np.random.default_rng(1).integers(3, size=CHUNK + 30)
     reader = Reader()
-    answers, absent = answer_rows({"r": lambda: reader}, LABELS, [f"{truth} words" for truth in truths])
+    answers, absent = answer_rows({"r": lambda: reader}, ask([f"{truth} words" for truth in truths]))
     assert answers["r"].predictions == truths.tolist()
     assert reader.batches == [CHUNK, 30]
     assert answers["r"].seconds >= 0
@@ -68,20 +76,20 @@ def test_only_one_engine_is_open_at_a_time():
 
         return open_engine
 
-    answer_rows({"one": opener("one"), "two": opener("two")}, LABELS, ["0 x"])
+    answer_rows({"one": opener("one"), "two": opener("two")}, ask(["0 x"]))
     assert events == ["one", "two"]
 
 
 def test_an_engine_with_other_labels_is_an_error():
     """Oracle: the message, for labels in another order than the data's."""
     with pytest.raises(DataError, match="r answers with other labels"):
-        answer_rows({"r": lambda: Reader(("b", "a", "c"))}, LABELS, ["0 x"])
+        answer_rows({"r": lambda: Reader(("b", "a", "c"))}, ask(["0 x"]))
 
 
 def test_an_answer_that_is_not_finite_is_an_error():
     """`argmax` of NaN is 0: without the check a broken graph would score as if it always said the first label."""
     with pytest.raises(BenchError, match="r gives logits that are not finite"):
-        answer_rows({"r": lambda: Reader(nan_at="1 bad")}, LABELS, ["0 x", "1 bad"])
+        answer_rows({"r": lambda: Reader(nan_at="1 bad")}, ask(["0 x", "1 bad"]))
 
 
 def test_an_optional_row_that_does_not_open_is_left_out():
@@ -90,10 +98,10 @@ def test_an_optional_row_that_does_not_open_is_left_out():
     def fail():
         raise BenchError("there is no compiler here", "install one")
 
-    answers, absent = answer_rows({"t/pytorch-compiled": fail, "r": Reader}, LABELS, ["0 x"], ["1 y"])
+    answers, absent = answer_rows({"t/pytorch-compiled": fail, "r": Reader}, ask(["0 x"], ["1 y"]))
     assert (list(answers), absent) == (["r"], {"t/pytorch-compiled": "there is no compiler here"})
     with pytest.raises(BenchError, match="no compiler"):
-        answer_rows({"t/pytorch": fail}, LABELS, ["0 x"])
+        answer_rows({"t/pytorch": fail}, ask(["0 x"]))
 
 
 @pytest.mark.parametrize("measures", [False, True])
@@ -105,8 +113,8 @@ def test_rows_are_scored_on_telling_what_is_out_of_domain(measures):
     random = np.random.default_rng(1)
     inside, outside = random.gamma(4, size=50).round(2) + 0.01, random.gamma(2, size=30).round(2) + 0.01
     texts = [f"0 in {number}" for number in inside]
-    answers, _ = answer_rows({"r": lambda: Reader(measures=measures)}, LABELS, texts, [f"0 out {n}" for n in outside])
-    found = evaluate(answers, [Example(text="", label=0)] * 50, LABELS, reference="r", seed=1).rows["r"]
+    answers, _ = answer_rows({"r": lambda: Reader(measures=measures)}, ask(texts, [f"0 out {n}" for n in outside]))
+    found = evaluate(answers, [Example(text="", label=0)] * 50, INFO, reference="r", seed=1).rows["r"]
     # The score is a probability, in which sureness only grows, or the distance itself.
     scores = np.concatenate([inside, outside]) * (1 if measures else -1)
     area = roc_auc_score([0] * 50 + [1] * 30, scores)
@@ -116,23 +124,20 @@ def test_rows_are_scored_on_telling_what_is_out_of_domain(measures):
 
 
 def make_answers(predictions):
-    nothing = np.empty(0)
-    return Answers(
-        predictions=predictions, seconds=0, strangeness=nothing, strangeness_outside=nothing, score="probability"
-    )
+    return Answers(predictions=predictions, seconds=0)
 
 
 def make_evaluation(truths, **predictions):
     test = [Example(text=str(number), label=truth) for number, truth in enumerate(truths)]
     answers = {name: make_answers(each) for name, each in predictions.items()}
-    return evaluate(answers, test, LABELS, reference="reference", seed=1)
+    return evaluate(answers, test, INFO, reference="reference", seed=1)
 
 
 def test_scores_are_shares_of_the_examples():
     """Oracle: counted by hand."""
     found = make_evaluation([0, 1, 2, 0], reference=[0, 1, 2, 1], candidate=[0, 1, 0, 1])
     candidate, reference = found.rows["candidate"], found.rows["reference"]
-    assert (reference.accuracy.value, candidate.accuracy.value) == (0.75, 0.5)
+    assert (reference.quality.value, candidate.quality.value) == (0.75, 0.5)
     assert candidate.ratio.value == 0.5 / 0.75
     assert candidate.agreement.value == 0.75
     assert (reference.ratio.low, reference.ratio.high, reference.agreement.value) == (1, 1, 1)

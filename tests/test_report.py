@@ -85,7 +85,7 @@ def test_rows_hold_the_ratios_to_the_reference(report):
     candidate = rows["student/int8"]
     assert candidate.speedup.low < 14.1 / 1.02 < candidate.speedup.high
     assert candidate.size_ratio == 90_900_000 / 13_900_000
-    assert candidate.accuracy.value == 1 - 34 / 900
+    assert candidate.quality.value == 1 - 34 / 900
     assert rows["teacher/pytorch"].speedup == exact(1)
     assert rows["teacher/pytorch"].http_p50_ms is None
     assert rows["bag-of-words"].p50_ms is None

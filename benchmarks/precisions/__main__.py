@@ -20,9 +20,9 @@ from artifact.stage import run_stage
 from benchmarks.precisions.page import write_page
 from export.config import ExportConfig, Precision
 from export.run import export_stage
+from pipeline.answers import Questions, answer_rows
 from pipeline.bench_config import BenchConfig
 from pipeline.bench_inputs import make_workload
-from pipeline.evaluate import answer_rows
 from pipeline.machine import fingerprint, load_average
 from serve.latency.in_process import Contestant, measure
 from serve.runtime import Runtime
@@ -58,8 +58,8 @@ def measure_output(root: Path, models: list[str], threads: int, rounds: int) -> 
         f"{model}/{precision}": partial(Runtime.open, bundles[model], precision, threads=threads)
         for model, precision in rows
     }
-    test, labels = read_split(root / "data", "test"), read_info(root / "data").labels
-    answers, _ = answer_rows(openers, labels, [example.text for example in test])
+    test, info = read_split(root / "data", "test"), read_info(root / "data")
+    answers, _ = answer_rows(openers, Questions(info=info, test=test))
     config = BenchConfig(scenarios=("SingleStream", "Offline"), threads=threads, rounds=rounds)
     workload = make_workload(config, [example.text for example in test])
     contestants = [Contestant(name=row, factory=opener, threads=threads) for row, opener in openers.items()]

@@ -6,34 +6,57 @@ general client costs a good part of a millisecond, and a benchmark would count t
 
 import json
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from artifact.errors import BenchError
+from serve.latency.plan import Asked
 
 HOST = "127.0.0.1"
 SECONDS_TO_ANSWER = 60.0
 BODY_SHOWN = 200
 
 
+def _write_ranking(asked: Asked) -> dict[str, Any]:
+    return {"query": asked[0], "texts": list(asked[1:])}
+
+
+BODIES: Mapping[str, Callable[[Asked], dict[str, Any]]] = {
+    "/predict": lambda asked: {"inputs": asked},
+    "/tag": lambda asked: {"inputs": asked},
+    "/answer": lambda asked: {"inputs": {"question": asked[0], "context": asked[1]}},
+    "/rerank": _write_ranking,
+}
+"""By route, what is posted of one text, pair or query."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """One row over HTTP: where texts are posted, as `{"inputs": text}`, and the headers that choose who answers."""
+    """One row over HTTP: where texts are posted, and the headers that choose who answers."""
 
     name: str
     port: int
     path: str = "/predict"
+    """The route of the model's kind, which says how a body is written: one of `BODIES`."""
     headers: Mapping[str, str] = field(default_factory=dict)
     max_tokens: int | None = None
     """Longest text it reads whole; fixed lengths beyond it are not asked of it. None: any."""
 
-    def request(self, texts: str | Sequence[str]) -> bytes:
-        """The whole request, ready to be sent: one text, or a query of several."""
-        # Each text of a query in a list of its own: a flat list of two would be read as one pair.
-        inputs = texts if isinstance(texts, str) else [[text] for text in texts]
-        body = json.dumps({"inputs": inputs}, ensure_ascii=False).encode()
+    def request(self, asked: Asked) -> bytes:
+        """The whole request, ready to be sent: a text, a pair, or a query with what is to be put in order."""
+        return self._write(BODIES[self.path](asked))
+
+    def request_all(self, texts: Sequence[Asked]) -> bytes:
+        """As `request`, of several texts or pairs in one."""
+        # Each text in a list of its own: a flat list of two would be read as one pair.
+        if self.path == "/predict":
+            return self._write({"inputs": [[text] if isinstance(text, str) else list(text) for text in texts]})
+        return self._write({"inputs": [BODIES[self.path](text)["inputs"] for text in texts]})
+
+    def _write(self, content: Mapping[str, Any]) -> bytes:
+        body = json.dumps(content, ensure_ascii=False).encode()
         headers = {"Host": f"{HOST}:{self.port}", "Content-Type": "application/json", **self.headers}
         lines = [f"POST {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join([*lines, f"Content-Length: {len(body)}", "", ""]).encode() + body

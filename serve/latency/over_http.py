@@ -21,6 +21,7 @@ from artifact.progress import progress
 from serve.latency.client import Connection, Target
 from serve.latency.in_process import child_environment
 from serve.latency.plan import (
+    Asked,
     Keep,
     Round,
     Task,
@@ -84,7 +85,7 @@ def measure_over_http(
     return Load(targets=tuple(measured), client_cpu_share=share)
 
 
-def measure_client_overhead_ms(text: str) -> float:
+def measure_client_overhead_ms(text: Asked) -> float:
     """Median time of a request that costs the service nothing: what client, kernel and loopback add to every sample.
 
     An upper bound, since the service of this measurement is a loop in Python.
@@ -110,7 +111,8 @@ def _warm_up_all(targets: Sequence[Target], task: Task, limits: WarmUpLimits) ->
 
 def _work(target: Target, task: Task, connections: int) -> Round:
     """One turn. Connections are made anew: servers close those that idle while others have their turn."""
-    singles, queries = [[target.request(one) for one in asked] for asked in (task.singles, task.queries)]
+    singles = [target.request(text) for text in task.singles]
+    queries = [target.request_all(texts) for texts in task.queries]
     lengths = task.within(target.max_tokens).by_length
     by_length = {tokens: [target.request(text) for text in texts] for tokens, texts in lengths.items()}
     concurrent = [target.request(text) for batch in task.batches for text in batch]

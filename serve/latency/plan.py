@@ -8,19 +8,22 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
 Input = TypeVar("Input")
 """A text, or a request made from it."""
 
+Asked: TypeAlias = str | tuple[str, ...]
+"""What one call is about: a text, a pair of texts, or a query followed by the texts to put in order."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """The texts of a measurement and how they are dealt out to rounds."""
 
-    texts: tuple[str, ...]
+    texts: tuple[Asked, ...]
     """What is measured, in the order of use; rounds walk through it in a circle."""
     rounds: int
     """Rounds in which every contestant takes one turn."""
@@ -34,7 +37,7 @@ class Workload:
     """Texts of one query."""
     queries_per_round: int = 0
     """Queries of one turn, each timed alone."""
-    by_length: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    by_length: Mapping[int, tuple[Asked, ...]] = field(default_factory=dict)
     """Texts of fixed lengths, by tokens."""
     calls_per_length: int = 0
     """Single texts of each of these lengths in one turn, each timed alone."""
@@ -64,11 +67,11 @@ class Workload:
             },
         )
 
-    def _groups(self, index: int, count: int, size: int) -> tuple[tuple[str, ...], ...]:
+    def _groups(self, index: int, count: int, size: int) -> tuple[tuple[Asked, ...], ...]:
         return tuple(_deal(self.texts, index * count + number, size) for number in range(count))
 
 
-def _deal(texts: Sequence[str], hand: int, count: int) -> tuple[str, ...]:
+def _deal(texts: Sequence[Asked], hand: int, count: int) -> tuple[Asked, ...]:
     """The next `count` texts after `hand` such hands, in a circle."""
     return tuple(texts[(hand * count + offset) % len(texts)] for offset in range(count))
 
@@ -78,10 +81,10 @@ class Task:
     """One turn's work."""
 
     index: int
-    singles: tuple[str, ...]
-    batches: tuple[tuple[str, ...], ...]
-    queries: tuple[tuple[str, ...], ...] = ()
-    by_length: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    singles: tuple[Asked, ...]
+    batches: tuple[tuple[Asked, ...], ...]
+    queries: tuple[tuple[Asked, ...], ...] = ()
+    by_length: Mapping[int, tuple[Asked, ...]] = field(default_factory=dict)
 
     def within(self, max_tokens: int | None) -> "Task":
         """The same without the lengths that a model of `max_tokens` would cut; all of it for None."""

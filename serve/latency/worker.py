@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Protocol
+from typing import Any, Protocol
 
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import Round, Task, WarmUp, WarmUpLimits, time_after, time_calls, warm_up
+from serve.latency.plan import Asked, Round, Task, WarmUp, WarmUpLimits, time_after, time_calls, warm_up
 
 UNTIMED_CALLS = 3
 """Calls at the start of each turn that are not timed: the contestants before took the caches."""
@@ -30,8 +30,8 @@ class Measurable(Protocol):
     def size_bytes(self) -> int:
         """Weights and graph as stored."""
 
-    def run(self, texts: Sequence[str], /) -> object:
-        """The answers to `texts`, as one batch."""
+    def run(self, texts: Sequence[Any], /) -> object:
+        """The answers to `texts`, as one batch: of whatever kind the workload's are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Farewell:
 def work(engine: Measurable, task: Task) -> Round:
     """One turn: the task's single texts one by one, its queries, its lengths, then its batches."""
 
-    def single(text: str) -> object:
+    def single(text: Asked) -> object:
         return engine.run([text])
 
     for text in task.singles[:UNTIMED_CALLS]:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
+from serve.engine import Text
 from serve.trust.bound import CERTAINTY, allowed_failures, fewest, lower_bound
 from serve.trust.confidence import confidence_of
 from serve.trust.pair import Measured, check_pair
@@ -80,7 +81,7 @@ def read_calibration(path: Path) -> Calibration:
 def calibrate(
     student: Measured,
     teacher: Measured,
-    texts: Sequence[str],
+    texts: Sequence[Text],
     *,
     level: float,
     texts_digest: str,
@@ -116,7 +117,7 @@ def calibrate(
 
 
 def compare(
-    student: Measured, teacher: Measured, texts: Sequence[str]
+    student: Measured, teacher: Measured, texts: Sequence[Text]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """`[batch]` each: the student's confidence, and whether both name the same label."""
     logits = student.run(texts).logits

@@ -67,6 +67,10 @@ def test_hugging_face_feature_extraction(url, hub, engines):
     for client in (hub.InferenceClient(base_url=url), hub.InferenceClient(base_url=f"{url}/embed")):
         found = client.feature_extraction(TEXTS, truncate=True, truncation_direction="Right")
         np.testing.assert_allclose(found, embeddings_of(engines["embedder"]), atol=1e-6)
+        from_the_end = client.feature_extraction("jazz " * 3 + "rain " * 14, truncate=True, truncation_direction="Left")
+        np.testing.assert_allclose(
+            from_the_end, normalize(engines["embedder"].run(["rain " * 14]).embeddings), atol=1e-6
+        )
         raw = client.feature_extraction(TEXTS[0], normalize=False)
         np.testing.assert_allclose(raw, engines["embedder"].run(TEXTS[:1]).embeddings, atol=1e-6)
 
@@ -74,7 +78,7 @@ def test_hugging_face_feature_extraction(url, hub, engines):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"truncation_direction": "Left"}, "Only `Right`"),
+        ({"truncation_direction": "Middle"}, "`Left` or `Right`"),
         ({"prompt_name": "query"}, "bundles hold no prompts"),
         ({"truncate": False}, "a text is longer than 16 tokens"),
     ],

@@ -137,7 +137,7 @@ def test_embed_cuts_dimensions(client, engines):
 REFUSED = [
     ("/embed", {"inputs": "a", "dimensions": HIDDEN + 1}, 422, "`dimensions` is 9, embedder/float32 gives 8"),
     ("/embed", {"inputs": "a", "dimensions": 0}, 422, "greater than or equal to 1"),
-    ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "Only `Right`"),
+    ("/embed", {"inputs": "a", "truncation_direction": "Middle"}, 422, "`Left` or `Right`"),
     ("/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Only null"),
     ("/embed", {"inputs": [1, 2]}, 422, "a list of texts"),
     ("/rerank", {"query": QUERY, "texts": TEXTS, "model": "student"}, 422, "tells 4 labels apart, it does not rank"),

@@ -4,14 +4,16 @@ Field names and defaults are those of text-embeddings-inference and, below `/v1`
 ignored, as both do, so that their clients work unchanged. `serve.http.body` makes these of bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.engine import Text
+from serve.engine import Side, Text
 from serve.limits import Limits
 from serve.problem import Problem
+
+SIDES: Mapping[str, Side] = {"left": "left", "right": "right"}
 
 
 class Choice(BaseModel):
@@ -28,8 +30,16 @@ class _Truncation(BaseModel):
 
     truncate: bool | None = None
     """Whether what lies beyond the longest input is dropped, as when left out; false refuses such a text with 413."""
-    truncation_direction: Literal["Right"] = "Right"
-    """Only `Right`: it is the end of a text that is dropped."""
+    truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
+    """`Left` or `Right`: which end of such a text is dropped; left out, as the model was trained, as a rule `Right`.
+
+    Of a pair, the longer text loses first.
+    """
+
+    @property
+    def cut(self) -> Side | None:
+        """That end; None where the request does not say."""
+        return None if self.truncation_direction is None else SIDES[self.truncation_direction.lower()]
 
 
 class _Prompt(BaseModel):
@@ -130,7 +140,7 @@ class TokenizeRequest(Choice, _Prompt):
 
 
 class EmbeddingsRequest(Choice):
-    """`POST /v1/embeddings`. What is longer than the longest input loses its end; `user` is ignored."""
+    """`POST /v1/embeddings`. What is longer than the longest input is cut as in training; `user` is ignored."""
 
     input: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
     """One text, or a list of texts; not token ids, whose meaning depends on the tokenizer that made them."""

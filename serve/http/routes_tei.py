@@ -77,7 +77,7 @@ class TeiRoutes:
         """Every label with its score, best first: a list for one text or pair, a list of lists for a batch."""
         labels = labels_of(lane.engine)
         texts = check_texts(asked.texts, self._desk.limits)
-        answer = await self._desk.ask(lane, texts, truncate=asked.truncate)
+        answer = await self._desk.ask(lane, texts, truncate=asked.truncate, cut=asked.cut)
         ranked = rank_labels(labels, read_scores(answer, lane.engine, raw=asked.raw_scores))
         return reply(ranked if asked.is_batch else ranked[0], headers=phases_of(lane, answer))
 
@@ -86,7 +86,12 @@ class TeiRoutes:
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         check_texts(texts, self._desk.limits)
         vectors, answer = await self._desk.embed(
-            lane, texts, dimensions=asked.dimensions, normalized=asked.normalize, truncate=asked.truncate
+            lane,
+            texts,
+            dimensions=asked.dimensions,
+            normalized=asked.normalize,
+            truncate=asked.truncate,
+            cut=asked.cut,
         )
         return reply(vectors.tolist(), headers=phases_of(lane, answer))
 

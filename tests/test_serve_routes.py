@@ -17,7 +17,8 @@ from serve import VERSION
 from serve.config import ServiceConfig
 from serve.engine import normalize
 from serve.http.app import create_app
-from serve.http.routes_tei import rank_labels, rank_texts
+from serve.http.ranking import rank_labels
+from serve.http.routes_rerank import rank_texts
 from serve.limits import Limits
 from serve.runtime import Runtime
 

@@ -25,7 +25,9 @@ class Choice(BaseModel):
     """Which model answers: `student`, or `student/float32`; left out, the header `X-Model`, or the default."""
 
 
-class _Truncation(BaseModel):
+class Truncation(BaseModel):
+    """What becomes of texts beyond the longest input."""
+
     model_config = Choice.model_config
 
     truncate: bool | None = None
@@ -49,7 +51,7 @@ class _Prompt(BaseModel):
     """Only null: bundles hold no prompts, so put the words in front of the text."""
 
 
-class PredictRequest(Choice, _Truncation):
+class PredictRequest(Choice, Truncation):
     """`POST /predict`."""
 
     inputs: str | list[str] | list[Annotated[list[str], Field(min_length=1, max_length=2)]] = Field(
@@ -80,7 +82,7 @@ class PredictRequest(Choice, _Truncation):
         )
 
 
-class EmbedRequest(Choice, _Truncation, _Prompt):
+class EmbedRequest(Choice, Truncation, _Prompt):
     """`POST /embed`."""
 
     inputs: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
@@ -89,19 +91,6 @@ class EmbedRequest(Choice, _Truncation, _Prompt):
     """Vectors of length one."""
     dimensions: int | None = Field(default=None, ge=1)
     """Keep so many of the first columns, before `normalize`; left out, all."""
-
-
-class RerankRequest(Choice, _Truncation):
-    """`POST /rerank`."""
-
-    query: str = Field(examples=["Is it raining?"])
-    """What is asked."""
-    texts: list[str] = Field(examples=[["Take an umbrella.", "The train is late."]])
-    """A list of texts to be put in order."""
-    raw_scores: bool = False
-    """Logits instead of chances; the cosine of an embedding is the same either way."""
-    return_text: bool = False
-    """Repeat each text beside its place."""
 
 
 class SimilarityInputs(BaseModel):
@@ -115,7 +104,7 @@ class SimilarityInputs(BaseModel):
     """A list of the others."""
 
 
-class SimilarityParameters(_Truncation, _Prompt):
+class SimilarityParameters(Truncation, _Prompt):
     """How to read them."""
 
 

@@ -71,9 +71,9 @@ class CandidateCache:
         keys = {text: _key(digest, engine, text, cut) for text in dict.fromkeys(candidates)}
         found = {text: kept for text, key in keys.items() if (kept := self._find(key)) is not None}
         missing = [text for text in keys if text not in found]
+        answer = await lane.run([query, *missing], cut=cut)
         self._hits.labels(engine.name).inc(len(candidates) - len(missing))
         self._misses.labels(engine.name).inc(len(missing))
-        answer = await lane.run([query, *missing], cut=cut)
         first, *rows = _rows_of(answer.outputs)
         for text, row in zip(missing, rows, strict=True):
             found[text] = row

@@ -81,6 +81,8 @@ def describe(source: Source, *, name: str, precisions: Sequence[Precision]) -> d
         "padding": {"id": source.pad_id, "token_type_id": 0, "side": "right"},
         "inputs": list(input_names(source)),
     }
+    if source.tokenizer.truncation_side == "left":
+        about["truncation_side"] = "left"
     return about if source.problem is None else about | {"problem": source.problem}
 
 

@@ -15,6 +15,7 @@ from pipeline import gate_command
 from pipeline.digest_command import add_digest
 from pipeline.load_options import add_load
 from pipeline.report_command import add_report_options, report_from
+from pipeline.score_command import add_score
 from serve.__main__ import add_options, serve_from
 
 STAGES = {
@@ -80,6 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
         _recipe_command(commands, stage, text).set_defaults(action=_run, command=stage)
     add_digest(commands)
     _add_judging(commands)
+    add_score(commands)
     _add_serving(commands)
     add_load(commands)
     return parser

@@ -25,7 +25,7 @@ from artifact.errors import BenchError, ModelError
 from export.tasks import TaskName
 from pipeline.pytorch_model import forward, open_model
 from pipeline.rows_config import PyTorchForm, pytorch_row
-from serve.engine import Computed, Floats, Outputs, Piece, Problem, Text, Token, Tokens, outputs_of
+from serve.engine import Computed, Floats, Outputs, Piece, Problem, Side, Text, Token, Tokens, outputs_of
 from serve.passages.passage import Passage
 from serve.threads import plan_threads
 from serve.tokens import copy_untruncated, read_passages, show_tokens
@@ -136,8 +136,8 @@ class PyTorchEngine:
         """The tokenizer without truncation and padding, which every call of the other sets anew."""
         return copy_untruncated(self.tokenizer.backend_tokenizer)
 
-    def tokenize(self, texts: Sequence[Text]) -> Tokens:
-        """`texts` as tokens, cut at `max_tokens`."""
+    def tokenize(self, texts: Sequence[Text], *, cut: Side | None = None) -> Tokens:  # noqa: ARG002 - one way only
+        """`texts` as tokens, cut at `max_tokens` where the tokenizer itself cuts."""
         begun = time.perf_counter()
         encodings = self.tokenizer(list(texts), truncation=True, max_length=self.max_tokens).encodings or []
         return Tokens(

@@ -10,7 +10,7 @@ from pydantic import Field
 from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ArtifactError, ConfigError
 from artifact.manifest import open_artifact
-from serve.engine import Problem
+from serve.engine import Problem, Side
 from serve.external import check_external_data
 
 DESCRIPTION = "understudy.json"
@@ -69,6 +69,8 @@ class BundleInfo(Config):
     padding: Padding
     inputs: tuple[str, ...]
     """Names of the graph's inputs."""
+    truncation_side: Side = "right"
+    """Which end of a text that is too long was dropped in training, and is where a request does not say."""
     domain: dict[str, DomainGate] | None = None
     """By precision, where the graphs measure how far a text is from those the model knows."""
 

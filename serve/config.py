@@ -10,6 +10,7 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ConfigError
 from serve.keys import ApiKey
 from serve.limits import Limits
+from serve.selection.config import SelectionConfig
 from serve.trust.config import CascadeConfig, ShadowConfig
 
 Openable = Literal["/", "/docs", "/openapi.json", "/info", "/metrics", "/v1/models"]
@@ -57,6 +58,10 @@ class ServiceConfig(Config):
     cascades: dict[str, CascadeConfig] | None = None
     """By the name that requests ask for."""
     shadow: ShadowConfig | None = None
+    selection: dict[str, SelectionConfig] | None = None
+    """By `model/precision`, how it chooses among candidates at `/rerank`."""
+    candidate_cache_bytes: int = Field(default=64 * 2**20, ge=0)
+    """What each worker may spend on vectors of candidates that it was offered before; 0 keeps none."""
 
 
 def read_service_config(path: Path | None) -> ServiceConfig:

@@ -21,6 +21,8 @@ PER_TOKEN = frozenset({"start_logits", "end_logits", "token_logits"})
 """Outputs with a value for each token; `token_logits` are the `logits` of a graph that tags tokens."""
 Text: TypeAlias = str | tuple[str, str]
 """What a model is asked about: a text, or two texts that it reads together as a pair."""
+Side = Literal["left", "right"]
+"""An end of a text."""
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
 Computed: TypeAlias = Mapping[str, Sequence[Floats]]
@@ -50,7 +52,7 @@ class Tokens:
     lengths: Integers
     """`[batch]`, at least 1: a text without any token counts its one slot of padding."""
     truncated: NDArray[np.bool_]
-    """`[batch]`: whether the end of the text was dropped."""
+    """`[batch]`: whether an end of the text was dropped."""
     seconds: float
     """Time it took."""
 
@@ -66,7 +68,7 @@ class Outputs:
     tokens: Integers
     """`[batch]`: tokens each text was cut into, special ones included, after truncation."""
     truncated: NDArray[np.bool_] | None = None
-    """`[batch]`: whether the end of the text was dropped; None when the engine cannot say."""
+    """`[batch]`: whether an end of the text was dropped; None when the engine cannot say."""
     padded_tokens: int = 0
     """Token slots computed, padding included; 0 when the engine does not count them."""
     tokenization_seconds: float = 0.0
@@ -138,8 +140,11 @@ class Servable(Engine, Protocol):
     `serve.runtime.Runtime` is one.
     """
 
-    def tokenize(self, texts: Sequence[Text]) -> Tokens:
-        """`texts` as tokens, cut at `max_tokens`; any thread may call it at any time."""
+    def tokenize(self, texts: Sequence[Text], *, cut: Side | None = None) -> Tokens:
+        """`texts` as tokens, `max_tokens` at most; any thread may call it at any time.
+
+        What is too long loses tokens at the end `cut`; None: as the model was trained.
+        """
 
     def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
         """`texts` as tokens, none cut off, with their characters, and the seconds it took; from any thread, too."""
@@ -171,7 +176,19 @@ KINDS_BY_TOKEN: Mapping[str | None, Kind] = {"token-labels": "tagger", "answer-s
 """By problem, of models that give a row a token: one labels tokens, the other finds answers."""
 
 
-def kind_of(engine: Engine) -> Kind:
+class Described(Protocol):
+    """As much of a model as says what it is for."""
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Names of the columns of the logits."""
+
+    @property
+    def problem(self) -> Problem | None:
+        """What the logits are."""
+
+
+def kind_of(engine: Described) -> Kind:
     """By its columns: none, an embedding; one, which two texts can be put in order by; several, labels.
 
     Of a graph that gives a row a token, by what that says.

@@ -32,6 +32,7 @@ from serve.engine import (
     Outputs,
     Piece,
     Problem,
+    Side,
     Text,
     Token,
     Tokens,
@@ -43,7 +44,7 @@ from serve.padding import cut_batches, pad
 from serve.passages.passage import Passage
 from serve.session import open_session, open_tokenizer
 from serve.threads import plan_threads
-from serve.tokens import copy_untruncated, mend, read_passages, show_tokens
+from serve.tokens import copy_cutting, copy_untruncated, mend, read_passages, show_tokens
 
 BATCH_TOKENS = 512
 """Padded tokens computed at once by default.
@@ -52,7 +53,6 @@ Small on purpose: what a CPU gains from large batches it has gained by then, whi
 A six-layer encoder of width 384 on two cores answered 128 texts of mixed lengths (median 20 tokens, longest 250)
 5 to 8 times as fast with 512 as with the 16 384 that suit an accelerator; anything from 64 to 512 was alike.
 """
-
 
 THREAD_TOKENS = 256
 """Padded tokens of a run on one thread, in a call of many texts: what it works on stays in the cache of one core."""
@@ -112,7 +112,7 @@ class Runtime:
             batch_tokens=batch_tokens,
             session=session,
             narrow=narrow,
-            tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens),
+            tokenizer=open_tokenizer(opened.directory / TOKENIZER, opened.info.max_tokens, opened.info.truncation_side),
             domain_threshold=gate.threshold if gate else None,
         )
         if runtime.problem in KINDS_BY_TOKEN:
@@ -175,10 +175,20 @@ class Runtime:
         """The tokenizer without truncation: a second one, for the setting is shared by all threads that use it."""
         return copy_untruncated(self.tokenizer)
 
-    def tokenize(self, texts: Sequence[Text]) -> Tokens:
-        """`texts` as tokens, cut at `max_tokens`, a pair at its longer half; a lone surrogate becomes U+FFFD."""
+    @cached_property
+    def turned(self) -> Tokenizer:
+        """The tokenizer that cuts at the other end than training did; a second one, as `whole` is."""
+        side: Side = "left" if self.bundle.info.truncation_side == "right" else "right"
+        return copy_cutting(self.tokenizer, self.max_tokens, side)
+
+    def tokenize(self, texts: Sequence[Text], *, cut: Side | None = None) -> Tokens:
+        """`texts` as tokens, `max_tokens` at most, cut at that end; None: at the bundle's.
+
+        A pair is cut at its longer half. A lone surrogate becomes U+FFFD.
+        """
+        tokenizer = self.tokenizer if cut in (None, self.bundle.info.truncation_side) else self.turned
         begun = time.perf_counter()
-        encodings = self.tokenizer.encode_batch_fast([mend(text) for text in texts])
+        encodings = tokenizer.encode_batch_fast([mend(text) for text in texts])
         lengths = np.array([max(1, len(encoding)) for encoding in encodings], dtype=np.int64)
         truncated = np.array([bool(encoding.overflowing) for encoding in encodings], dtype=np.bool_)
         seconds = time.perf_counter() - begun

@@ -9,6 +9,7 @@ from tokenizers import Tokenizer  # type: ignore[import-untyped]  # ships no typ
 
 from artifact.errors import ArtifactError
 from serve.bundle import BundleInfo
+from serve.engine import Side
 
 SPIN_MICROSECONDS = "100"
 """How long a thread waits awake for the next piece of work before it sleeps."""
@@ -56,8 +57,8 @@ def open_session(graph: Path, info: BundleInfo, threads: int) -> onnxruntime.Inf
     return session
 
 
-def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
-    """The tokenizer, cutting at `max_tokens` and never padding; `ArtifactError` when it does not load."""
+def open_tokenizer(path: Path, max_tokens: int, side: Side = "right") -> Tokenizer:
+    """The tokenizer, cutting to `max_tokens` at that side and never padding; `ArtifactError` when it does not load."""
     try:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:
@@ -65,7 +66,7 @@ def open_tokenizer(path: Path, max_tokens: int) -> Tokenizer:
             raise
         raise ArtifactError(f"{path} does not load: {_first_line(error)}", "export it again with --force") from None
     tokenizer.no_padding()
-    tokenizer.enable_truncation(max_tokens)
+    tokenizer.enable_truncation(max_tokens, direction=side)
     return tokenizer
 
 

@@ -21,6 +21,7 @@ from artifact.config import Config, parse_config, read_yaml
 from artifact.errors import ServeError
 from serve.bundle import open_bundle
 from serve.config import ServiceConfig, read_service_config
+from serve.selection.config import check_selection
 from serve.trust.check import Model, check_trust
 
 BUNDLES = "UNDERSTUDY_BUNDLES"
@@ -91,9 +92,10 @@ def check_settings(settings: Settings) -> None:
         bundle = open_bundle(directory)
         found = [bundle.graph(precision)[0]] if precision else list(bundle.info.precisions)
         names += [name, *(f"{name}/{each}" for each in found)]
-        model = Model(labels=bundle.info.labels, problem=bundle.info.problem, digest=bundle.digest)
+        model = Model(labels=bundle.info.labels, problem=bundle.info.means, digest=bundle.digest)
         models |= {f"{name}/{each}": model for each in found}
     names += check_trust(models, config)
+    check_selection(models, config.selection or {})
     if settings.default is not None and settings.default not in names:
         problem = f"there is no model {settings.default!r} to answer by default"
         raise ServeError(problem, f"name one of {', '.join(names)}")

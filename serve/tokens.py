@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from tokenizers import Encoding, Tokenizer  # type: ignore[import-untyped]  # ships no types
 
-from serve.engine import Text, Token
+from serve.engine import Side, Text, Token
 from serve.passages.alignment import align
 from serve.passages.passage import Passage
 
@@ -27,6 +27,13 @@ def copy_untruncated(tokenizer: Tokenizer) -> Tokenizer:
     copy = Tokenizer.from_str(tokenizer.to_str())
     copy.no_truncation()
     copy.no_padding()
+    return copy
+
+
+def copy_cutting(tokenizer: Tokenizer, max_tokens: int, side: Side) -> Tokenizer:
+    """Another of the same, which drops what is beyond `max_tokens` at that side."""
+    copy = copy_untruncated(tokenizer)
+    copy.enable_truncation(max_tokens, direction=side)
     return copy
 
 

@@ -16,7 +16,7 @@ from pipeline.__main__ import build_parser, main
 ROOT = Path(__file__).parent.parent
 COMMANDS = (
     "run", "plan", "digest", "distill", "export", "evaluate", "bench", "package", "gate", "report", "verify", "guard",
-    "serve", "key", "swap", "calibrate", "doctor", "load",
+    "serve", "key", "swap", "calibrate", "doctor", "load", "score",
 )  # fmt: skip
 
 

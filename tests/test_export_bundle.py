@@ -20,8 +20,10 @@ from artifact.errors import ArtifactError, ExportError
 from artifact.manifest import Manifest, Request, open_artifact, seal
 from artifact.stage import request_of, run_stage
 from export.__main__ import main
+from export.bundle import describe
 from export.config import ExportConfig, Parity
 from export.run import export_stage, run_export
+from export.source import load_source
 
 FAST = ExportConfig(parity=Parity(batch_sizes=(1, 3), lengths=(2, 9)), target="avx2")
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11 w12 w13"]
@@ -71,6 +73,15 @@ def test_understudy_json_says_what_serving_needs(bundle: Path) -> None:
         "padding": {"id": 0, "token_type_id": 0, "side": "right"},
         "inputs": ["input_ids", "attention_mask", "token_type_ids"],
     }
+
+
+def test_the_end_that_training_cut_travels_with_the_bundle(model: Path, tmp_path: Path) -> None:
+    """Oracle: transformers, which keeps the side that a tokenizer was opened with; the right one is not named."""
+    left = tmp_path / "left"
+    shutil.copytree(model, left)
+    AutoTokenizer.from_pretrained(model, truncation_side="left").save_pretrained(left)
+    described = [describe(load_source(path), name="tiny", precisions=["float32"]) for path in (model, left)]
+    assert described[1] == described[0] | {"truncation_side": "left"}
 
 
 def test_the_tokenizer_neither_truncates_nor_pads(model: Path, bundle: Path) -> None:

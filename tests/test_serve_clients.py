@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from serve_bundles import HIDDEN, make_bundle
@@ -67,6 +68,10 @@ def test_hugging_face_feature_extraction(url, hub, engines):
     for client in (hub.InferenceClient(base_url=url), hub.InferenceClient(base_url=f"{url}/embed")):
         found = client.feature_extraction(TEXTS, truncate=True, truncation_direction="Right")
         np.testing.assert_allclose(found, embeddings_of(engines["embedder"]), atol=1e-6)
+        from_the_end = client.feature_extraction("jazz " * 3 + "rain " * 14, truncate=True, truncation_direction="Left")
+        np.testing.assert_allclose(
+            from_the_end, normalize(engines["embedder"].run(["rain " * 14]).embeddings), atol=1e-6
+        )
         raw = client.feature_extraction(TEXTS[0], normalize=False)
         np.testing.assert_allclose(raw, engines["embedder"].run(TEXTS[:1]).embeddings, atol=1e-6)
 
@@ -74,7 +79,7 @@ def test_hugging_face_feature_extraction(url, hub, engines):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"truncation_direction": "Left"}, "Only `Right`"),
+        ({"truncation_direction": "Middle"}, "`Left` or `Right`"),
         ({"prompt_name": "query"}, "bundles hold no prompts"),
         ({"truncate": False}, "a text is longer than 16 tokens"),
     ],
@@ -105,6 +110,28 @@ def test_hugging_face_sentence_similarity(url, hub, engines):
     client = hub.InferenceClient(base_url=f"{url}/similarity")
     found = client.sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
     np.testing.assert_allclose(found, vectors[1:] @ vectors[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("model", ["ranker", "embedder"])
+def test_text_embeddings_inference_rerank(url, engines, model):
+    """Oracle: text-embeddings-inference's description of the route: all its fields at their defaults, and its list.
+
+    No client here has the route; those that do send this.
+    """
+    body = {
+        "query": "will it rain", "texts": ["rain tomorrow", "play some jazz"], "raw_scores": False,
+        "return_text": True, "truncate": False, "truncation_direction": "right",
+    }  # fmt: skip
+    ranks = httpx.post(f"{url}/rerank", json=body, headers={"X-Model": model}).json()
+    assert [set(rank) for rank in ranks] == [{"index", "score", "text"}] * 2
+    assert all(rank["text"] == body["texts"][rank["index"]] for rank in ranks)
+    if model == "ranker":
+        scores = engines["ranker"].scores([("will it rain", rank["text"]) for rank in ranks])[:, 0]
+    else:
+        vectors = normalize(engines["embedder"].run(["will it rain", *(rank["text"] for rank in ranks)]).embeddings)
+        scores = vectors[1:] @ vectors[0]
+    np.testing.assert_allclose([rank["score"] for rank in ranks], scores, atol=1e-5)
+    assert scores[0] >= scores[1]
 
 
 def test_hugging_face_endpoint_info(url, hub):

@@ -17,7 +17,8 @@ from serve import VERSION
 from serve.config import ServiceConfig
 from serve.engine import normalize
 from serve.http.app import create_app
-from serve.http.routes_tei import rank_labels, rank_texts
+from serve.http.ranking import rank_labels
+from serve.http.routes_rerank import rank_texts
 from serve.limits import Limits
 from serve.runtime import Runtime
 
@@ -137,7 +138,7 @@ def test_embed_cuts_dimensions(client, engines):
 REFUSED = [
     ("/embed", {"inputs": "a", "dimensions": HIDDEN + 1}, 422, "`dimensions` is 9, embedder/float32 gives 8"),
     ("/embed", {"inputs": "a", "dimensions": 0}, 422, "greater than or equal to 1"),
-    ("/embed", {"inputs": "a", "truncation_direction": "Left"}, 422, "Only `Right`"),
+    ("/embed", {"inputs": "a", "truncation_direction": "Middle"}, 422, "`Left` or `Right`"),
     ("/embed", {"inputs": "a", "prompt_name": "query"}, 422, "Only null"),
     ("/embed", {"inputs": [1, 2]}, 422, "a list of texts"),
     ("/rerank", {"query": QUERY, "texts": TEXTS, "model": "student"}, 422, "tells 4 labels apart, it does not rank"),

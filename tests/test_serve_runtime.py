@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,26 @@ def test_pairs_lose_tokens_of_the_longer_text(bundle, runtime, counts):
     truncated = runtime.run([pair]).truncated
     assert truncated is not None
     assert truncated.tolist() == [sum(counts) + 3 > MAX_TOKENS]
+
+
+@pytest.mark.parametrize("counts", [(20, 3), (3, 20), (20, 20), (7, 6)])
+@pytest.mark.parametrize("pair", [True, False])
+def test_texts_lose_tokens_at_the_end_that_is_named(bundle, runtime, counts, pair):
+    """Oracle: transformers' own `longest_first`, its tokenizer set to that side; left out, that of the bundle."""
+    from transformers import PreTrainedTokenizerFast
+
+    halves = tuple(" ".join(["rain", "jazz", "me", "it"][step % 4] for step in range(count)) for count in counts)
+    text = halves if pair else halves[0]
+    turned = runtime.bundle.info.model_copy(update={"truncation_side": "left"})
+    other = Runtime.open(replace(runtime.bundle, info=turned), threads=1)
+    for side in ("left", "right"):
+        theirs = PreTrainedTokenizerFast(tokenizer_file=str(bundle / "tokenizer.json"), truncation_side=side)
+        expected = theirs(*(halves if pair else halves[:1]), truncation="longest_first", max_length=MAX_TOKENS)
+        own = runtime if side == "right" else other
+        for tokens in (runtime.tokenize([text], cut=side), other.tokenize([text], cut=side), own.tokenize([text])):
+            assert tokens.encodings[0].ids == expected["input_ids"]
+            assert tokens.encodings[0].type_ids == expected["token_type_ids"]
+            assert tokens.truncated.tolist() == [(sum(counts) + 3 if pair else counts[0] + 2) > MAX_TOKENS]
 
 
 def test_shows_tokens(runtime):

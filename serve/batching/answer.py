@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.engine import Outputs, Servable, Text, Token, Tokens
+from serve.engine import Outputs, Servable, Side, Text, Token, Tokens
 
 Result = TypeVar("Result")
 
@@ -37,8 +37,11 @@ class Lane(Protocol):
     def queued_tokens(self) -> int:
         """Tokens of requests that wait here or are being computed, estimated."""
 
-    async def run(self, texts: Sequence[Text]) -> Answer:
-        """The answer, each text's own; `Problem` 429 at once when too much waits."""
+    async def run(self, texts: Sequence[Text], *, cut: Side | None = None) -> Answer:
+        """The answer, each text's own; `Problem` 429 at once when too much waits.
+
+        What is too long loses tokens at the end `cut`; None: as the model was trained.
+        """
 
     async def run_tokens(self, tokenize: Callable[[], Tokens], cost: int) -> Answer:
         """As `run`, of tokens that `tokenize` makes on any thread; `cost` is a guess of how many."""

@@ -12,7 +12,7 @@ from serve.batching.answer import Answer, Lane
 from serve.batching.crew import Crew
 from serve.batching.errand import Post, Run
 from serve.batching.ticket import Ticket
-from serve.engine import Servable, Text, Token, Tokens, outputs_of
+from serve.engine import Servable, Side, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
 from serve.metrics import Meters, Metrics
 from serve.problem import Problem
@@ -50,13 +50,13 @@ class ModelLane:
         self._retired = False
         crew.join(self._post)
 
-    async def run(self, texts: Sequence[Text]) -> Answer:
+    async def run(self, texts: Sequence[Text], *, cut: Side | None = None) -> Answer:
         """The engine's answer, each text's own; `Problem` 429 at once when too much waits.
 
         What the engine raises comes out here and touches no other call. Cancelled, it frees what was not begun.
         """
         cost = estimate_tokens(texts, self.engine.max_tokens)
-        return await self.run_tokens(partial(self.engine.tokenize, texts), cost)
+        return await self.run_tokens(partial(self.engine.tokenize, texts, **({"cut": cut} if cut else {})), cost)
 
     async def run_tokens(self, tokenize: Callable[[], Tokens], cost: int) -> Answer:
         """As `run`, of tokens that `tokenize` makes on any thread; `cost` is a guess of how many."""

@@ -42,10 +42,13 @@ from serve.http.routes_about import AboutRoutes
 from serve.http.routes_admin import AdminRoutes
 from serve.http.routes_openai import OpenAIRoutes
 from serve.http.routes_ours import OurRoutes
+from serve.http.routes_rerank import RerankRoute
 from serve.http.routes_tei import TeiRoutes
 from serve.metrics import Metrics
 from serve.problem import Problem
 from serve.runtime import Runtime
+from serve.selection.cache import CandidateCache
+from serve.selection.config import check_selection
 from serve.swap.shelf import Shelf
 from serve.swap.swapper import Swapper
 from serve.trust.cascades import add_cascades
@@ -70,8 +73,9 @@ def create_app(
     A name may also be asked for without its precision: that of the default where it is the default's model, else
     the first given. `threads` compute, for all engines together. `about` joins the answer of `/info`. `home` is where
     several such applications agree on swaps. The models are warmed in the application's lifespan.
-    Raises `ServeError` when there is no engine `default`, or when a cascade or the shadow does not fit the engines.
+    Raises `ServeError` when there is no engine `default`, or when a cascade, the shadow or a selection does not fit.
     """
+    check_selection(engines, config.selection or {})
     metrics, crew = Metrics(), Crew(threads)
     trusted = TrustMetrics(metrics.registry)
     metrics.show_plan((about or {}).get("threads", {}))
@@ -82,7 +86,8 @@ def create_app(
     desk = Desk(roster=roster, limits=config.limits)
     desk.watchers.extend([watch_domain(metrics), *watchers_of(desk, config, trusted)])
     own, openai = OurRoutes(desk), OpenAIRoutes(desk)
-    tei = TeiRoutes(desk, own)
+    cache = CandidateCache(config.candidate_cache_bytes, metrics.registry)
+    tei = TeiRoutes(desk, own, RerankRoute(desk, cache, config.selection or {}))
     ours = AboutRoutes(desk=desk, metrics=metrics, about=dict(about or {}), broken=lambda: crew.broken)
     shelf = Shelf(folder=config.swap_from, original=_directories_of(engines), home=home)
     swapper = Swapper(desk, shelf, open_lane, complete, metrics, threads=threads, warm_up=WARM_UP)

@@ -11,7 +11,7 @@ from serve.http.requests import Choice
 from serve.limits import Limits
 from serve.problem import Problem
 
-SPELLED_OUT = frozenset({"inputs", "input", "texts", "prompt_name", "truncation_direction"})
+SPELLED_OUT = frozenset({"inputs", "input", "query", "texts", "prompt_name", "truncation_direction"})
 """Fields whose fault is told by their description: pydantic would tell what it missed of the first shape it tried."""
 
 RequestType = TypeVar("RequestType", bound=Choice)

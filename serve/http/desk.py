@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from artifact.errors import ServeError
 from serve.batching.lane import Answer, Lane
-from serve.engine import Floats, Text, normalize
+from serve.engine import Floats, Side, Text, normalize
 from serve.http.body import RequestType, parse, read_json
 from serve.http.domain import domain_headers
 from serve.http.wanted import read_timeout, while_wanted
@@ -24,6 +24,13 @@ BY_DEFAULT = "default"
 """Another name of the default, for clients that must name some model."""
 HEADER_TEXTS = 16
 """Most texts that a header says something of each; clients and proxies take only so long a line."""
+
+
+class Run(Protocol):
+    """What `Lane.run` is."""
+
+    async def __call__(self, texts: Sequence[Text], *, cut: Side | None = None) -> Answer:
+        """The answer to `texts`, each one's own."""
 
 
 class Choosing(Protocol):
@@ -79,16 +86,30 @@ class Desk:
 
     def choose(self, request: Request, model: str | None) -> Lane:
         """The lane that the body's `model` names, else the header, else the default; `Problem` 404 for none of ours."""
+        return self.find(model or request.headers.get("x-model") or self.roster.default, "model")
+
+    def find(self, name: str, param: str) -> Lane:
+        """The lane of that name, which the field `param` gave; `Problem` 404 for none of ours."""
         roster = self.roster
-        name = model or request.headers.get("x-model") or roster.default
         if name not in roster.aliases:
             message = f"there is no model {quote(name)}, there is {', '.join(roster.aliases)}"
-            raise Problem(404, "Validation", message, param="model", code="model_not_found")
+            raise Problem(404, "Validation", message, param=param, code="model_not_found")
         return roster.lanes[roster.aliases[name]]
 
-    async def ask(self, lane: Lane, texts: Sequence[Text], *, truncate: bool | None = None) -> Answer:
-        """The lane's answer; `Problem` 413 when `truncate` is false and a text is too long."""
-        answer = await lane.run(texts)
+    async def ask(
+        self,
+        lane: Lane,
+        texts: Sequence[Text],
+        *,
+        truncate: bool | None = None,
+        cut: Side | None = None,
+        run: Run | None = None,
+    ) -> Answer:
+        """The lane's answer, or that of `run` in its place; `Problem` 413 when `truncate` is false and a text too long.
+
+        `cut` is the end that such a text loses otherwise; None: as the model was trained.
+        """
+        answer = await (run or lane.run)(texts, cut=cut)
         self.tell(lane, texts, answer)
         truncated = answer.outputs.truncated
         if truncate is False and truncated is not None and truncated.any():
@@ -109,6 +130,8 @@ class Desk:
         dimensions: int | None = None,
         normalized: bool = True,
         truncate: bool | None = None,
+        cut: Side | None = None,
+        run: Run | None = None,
     ) -> tuple[Floats, Answer]:
         """A vector for each text, cut to its first `dimensions` and then, if `normalized`, scaled to length one.
 
@@ -120,7 +143,7 @@ class Desk:
         if dimensions is not None and dimensions > size:
             message = f"`dimensions` is {dimensions}, {lane.engine.name} gives {size}"
             raise Problem(422, "Validation", message, param="dimensions")
-        answer = await self.ask(lane, texts, truncate=truncate)
+        answer = await self.ask(lane, texts, truncate=truncate, cut=cut, run=run)
         vectors = answer.outputs.embeddings[:, :dimensions]
         return normalize(vectors) if normalized else vectors, answer
 

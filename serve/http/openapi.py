@@ -12,16 +12,27 @@ from serve import VERSION
 from serve.http import openapi_admin as admin
 from serve.http.openapi_ours import OURS
 from serve.http.openapi_ours import Asked as _Asked
-from serve.http.replies import OPENAI, Embeddings, Fault, Models, OpenAIFault, Prediction, Rank, ShownToken, tell
+from serve.http.replies import (
+    OPENAI,
+    Embeddings,
+    Fault,
+    Models,
+    OpenAIFault,
+    Prediction,
+    Rank,
+    Selection,
+    ShownToken,
+    tell,
+)
 from serve.http.requests import (
     EmbeddingsRequest,
     EmbedRequest,
     PredictRequest,
-    RerankRequest,
     SimilarityRequest,
     TokenizeRequest,
 )
 from serve.http.requests_passages import AnswerRequest, TagRequest
+from serve.http.requests_rerank import RerankRequest
 from serve.limits import Limits
 from serve.problem import Problem
 
@@ -45,6 +56,7 @@ PHASES = {
     "x-queue-time": "Milliseconds spent waiting for a turn.",
     "x-inference-time": "Milliseconds spent in the model.",
     "x-answered-by": "Of a cascade, and at most 16 texts: which model answered each, separated by commas.",
+    "x-retriever": "Of `/rerank` with a retriever: which model picked the texts that were read.",
     "x-confidence": "Likewise: the probability that model gives its best label.",
 }
 TIMEOUT_PARAMETER = {
@@ -93,10 +105,10 @@ EMBED = _Asked(
 RERANK = _Asked(
     summary=(
         "The texts by how well they answer the query, best first: by a model of one label, which reads both together, "
-        "or by the cosine of the vectors of an embedding model."
+        "or by the cosine of an embedding model. With `return_none`, an object of these and of the chance of none."
     ),
     requests=(RerankRequest,),
-    reply=list[Rank],
+    reply=list[Rank] | Selection,
     example=[{"index": 1, "score": 0.93}, {"index": 0, "score": 0.12}],
 )
 ASKED: Mapping[str, _Asked] = {

@@ -98,6 +98,26 @@ class Rank(TypedDict):
     index: int
     score: float
     text: NotRequired[str]
+    rescored: NotRequired[bool]
+    """Where there is a retriever: whether the model read this text. If not, `score` is the retriever's cosine."""
+
+
+class NoneOfThem(TypedDict):
+    """How likely it is that none of the texts is right."""
+
+    score: float
+    """1 less the best text's probability, or cosine."""
+    threshold: float | None
+    """The score above which none is; null where the service knows no such threshold of this model."""
+    flag: bool | None
+    """Whether it is; null likewise."""
+
+
+class Selection(TypedDict):
+    """The texts best first, and whether any of them is right."""
+
+    ranks: list[Rank]
+    none: NoneOfThem
 
 
 class ShownToken(TypedDict):

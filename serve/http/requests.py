@@ -4,14 +4,16 @@ Field names and defaults are those of text-embeddings-inference and, below `/v1`
 ignored, as both do, so that their clients work unchanged. `serve.http.body` makes these of bytes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from serve.engine import Text
+from serve.engine import Side, Text
 from serve.limits import Limits
 from serve.problem import Problem
+
+SIDES: Mapping[str, Side] = {"left": "left", "right": "right"}
 
 
 class Choice(BaseModel):
@@ -23,13 +25,23 @@ class Choice(BaseModel):
     """Which model answers: `student`, or `student/float32`; left out, the header `X-Model`, or the default."""
 
 
-class _Truncation(BaseModel):
+class Truncation(BaseModel):
+    """What becomes of texts beyond the longest input."""
+
     model_config = Choice.model_config
 
     truncate: bool | None = None
     """Whether what lies beyond the longest input is dropped, as when left out; false refuses such a text with 413."""
-    truncation_direction: Literal["Right"] = "Right"
-    """Only `Right`: it is the end of a text that is dropped."""
+    truncation_direction: Literal["Left", "Right", "left", "right"] | None = None
+    """`Left` or `Right`: which end of such a text is dropped; left out, as the model was trained, as a rule `Right`.
+
+    Of a pair, the longer text loses first.
+    """
+
+    @property
+    def cut(self) -> Side | None:
+        """That end; None where the request does not say."""
+        return None if self.truncation_direction is None else SIDES[self.truncation_direction.lower()]
 
 
 class _Prompt(BaseModel):
@@ -39,7 +51,7 @@ class _Prompt(BaseModel):
     """Only null: bundles hold no prompts, so put the words in front of the text."""
 
 
-class PredictRequest(Choice, _Truncation):
+class PredictRequest(Choice, Truncation):
     """`POST /predict`."""
 
     inputs: str | list[str] | list[Annotated[list[str], Field(min_length=1, max_length=2)]] = Field(
@@ -70,7 +82,7 @@ class PredictRequest(Choice, _Truncation):
         )
 
 
-class EmbedRequest(Choice, _Truncation, _Prompt):
+class EmbedRequest(Choice, Truncation, _Prompt):
     """`POST /embed`."""
 
     inputs: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
@@ -79,19 +91,6 @@ class EmbedRequest(Choice, _Truncation, _Prompt):
     """Vectors of length one."""
     dimensions: int | None = Field(default=None, ge=1)
     """Keep so many of the first columns, before `normalize`; left out, all."""
-
-
-class RerankRequest(Choice, _Truncation):
-    """`POST /rerank`."""
-
-    query: str = Field(examples=["Is it raining?"])
-    """What is asked."""
-    texts: list[str] = Field(examples=[["Take an umbrella.", "The train is late."]])
-    """A list of texts to be put in order."""
-    raw_scores: bool = False
-    """Logits instead of chances; the cosine of an embedding is the same either way."""
-    return_text: bool = False
-    """Repeat each text beside its place."""
 
 
 class SimilarityInputs(BaseModel):
@@ -105,7 +104,7 @@ class SimilarityInputs(BaseModel):
     """A list of the others."""
 
 
-class SimilarityParameters(_Truncation, _Prompt):
+class SimilarityParameters(Truncation, _Prompt):
     """How to read them."""
 
 
@@ -130,7 +129,7 @@ class TokenizeRequest(Choice, _Prompt):
 
 
 class EmbeddingsRequest(Choice):
-    """`POST /v1/embeddings`. What is longer than the longest input loses its end; `user` is ignored."""
+    """`POST /v1/embeddings`. What is longer than the longest input is cut as in training; `user` is ignored."""
 
     input: str | list[str] = Field(examples=["wake me at seven", ["wake me", "play some jazz"]])
     """One text, or a list of texts; not token ids, whose meaning depends on the tokenizer that made them."""

@@ -63,7 +63,7 @@ class OurRoutes:
         """The best label, the best `top_k` with scores, and how far that may be trusted: for one text, or each."""
         labels = labels_of(lane.engine)
         texts = check_texts(asked.texts, self._desk.limits)
-        answer = await self._desk.ask(lane, texts, truncate=asked.truncate)
+        answer = await self._desk.ask(lane, texts, truncate=asked.truncate, cut=asked.cut)
         shown = describe_classes(labels, answer, lane.engine, raw=asked.raw_scores, top_k=asked.top_k)
         return reply(shown if asked.is_batch else shown[0], headers=phases_of(lane, answer))
 

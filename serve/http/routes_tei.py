@@ -3,33 +3,31 @@
 `POST /` is there what its clients call when they are given no more than an address: the route that suits the model.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from serve.batching.lane import Answer, Lane
-from serve.engine import Floats, kind_of
+from serve.batching.lane import Lane
+from serve.engine import kind_of
 from serve.http.body import parse
 from serve.http.desk import Desk, phases_of
 from serve.http.ranking import labels_of, rank_labels, read_scores
-from serve.http.replies import Rank, reply
+from serve.http.replies import reply
 from serve.http.requests import (
     Choice,
     EmbedRequest,
     PredictRequest,
-    RerankRequest,
     SimilarityParameters,
     SimilarityRequest,
     TokenizeRequest,
     check_texts,
 )
 from serve.http.requests_passages import AnswerRequest, TagRequest
+from serve.http.requests_rerank import RerankRequest
 from serve.http.routes_ours import OurRoutes
-from serve.problem import Problem
+from serve.http.routes_rerank import RerankRoute
 
 
 class _Whole(NamedTuple):
@@ -42,8 +40,9 @@ class _Whole(NamedTuple):
 class TeiRoutes:
     """What each route answers, given the request and the lane it means."""
 
-    def __init__(self, desk: Desk, ours: OurRoutes) -> None:
+    def __init__(self, desk: Desk, ours: OurRoutes, reranking: RerankRoute) -> None:
         self._desk = desk
+        self._reranking = reranking
         self._ours = ours
 
     def routes(self) -> list[Route]:
@@ -52,7 +51,7 @@ class TeiRoutes:
         return [
             Route("/predict", desk.endpoint(PredictRequest, self.predict), methods=["POST"]),
             Route("/embed", desk.endpoint(EmbedRequest, self.embed), methods=["POST"]),
-            Route("/rerank", desk.endpoint(RerankRequest, self.rerank), methods=["POST"]),
+            Route("/rerank", desk.endpoint(RerankRequest, self._reranking.rerank), methods=["POST"]),
             Route("/similarity", desk.endpoint(SimilarityRequest, self.similarity), methods=["POST"]),
             Route("/tokenize", desk.endpoint(TokenizeRequest, self.tokenize), methods=["POST"]),
         ]
@@ -66,7 +65,7 @@ class TeiRoutes:
         if kind == "classifier":
             return await self.predict(parse(PredictRequest, tree), lane)
         if kind == "reranker":
-            return await self.rerank(parse(RerankRequest, tree), lane)
+            return await self._reranking.rerank(parse(RerankRequest, tree), lane)
         if kind == "tagger":
             return await self._ours.tag(parse(TagRequest, tree), lane)
         if kind == "reader":
@@ -77,7 +76,7 @@ class TeiRoutes:
         """Every label with its score, best first: a list for one text or pair, a list of lists for a batch."""
         labels = labels_of(lane.engine)
         texts = check_texts(asked.texts, self._desk.limits)
-        answer = await self._desk.ask(lane, texts, truncate=asked.truncate)
+        answer = await self._desk.ask(lane, texts, truncate=asked.truncate, cut=asked.cut)
         ranked = rank_labels(labels, read_scores(answer, lane.engine, raw=asked.raw_scores))
         return reply(ranked if asked.is_batch else ranked[0], headers=phases_of(lane, answer))
 
@@ -86,38 +85,23 @@ class TeiRoutes:
         texts = [asked.inputs] if isinstance(asked.inputs, str) else asked.inputs
         check_texts(texts, self._desk.limits)
         vectors, answer = await self._desk.embed(
-            lane, texts, dimensions=asked.dimensions, normalized=asked.normalize, truncate=asked.truncate
+            lane,
+            texts,
+            dimensions=asked.dimensions,
+            normalized=asked.normalize,
+            truncate=asked.truncate,
+            cut=asked.cut,
         )
         return reply(vectors.tolist(), headers=phases_of(lane, answer))
-
-    async def rerank(self, asked: RerankRequest, lane: Lane) -> Response:
-        """The texts' places, best first: by the model's one column for each pair, else by cosine of embeddings.
-
-        `Problem` 422 for a model of several labels, none of which says how well a text answers.
-        """
-        kind = kind_of(lane.engine)
-        if kind == "classifier":
-            message = f"{lane.engine.name} tells {len(lane.engine.labels)} labels apart, it does not rank"
-            raise Problem(422, "Validation", message, param="model")
-        pairs = [(asked.query, text) for text in asked.texts]
-        check_texts(pairs, self._desk.limits, "texts")
-        if kind == "reranker":
-            answer = await self._desk.ask(lane, pairs, truncate=asked.truncate)
-            scores = read_scores(answer, lane.engine, raw=asked.raw_scores)[:, 0]
-        else:
-            scores, answer = await self._compare(lane, asked.query, asked.texts, truncate=asked.truncate)
-        ranks = rank_texts(scores, asked.texts if asked.return_text else None)
-        return reply(ranks, headers=phases_of(lane, answer))
 
     async def similarity(self, asked: SimilarityRequest, lane: Lane) -> Response:
         """The cosine of each sentence's embedding with the source's, in the order of the sentences."""
         parameters = asked.parameters or SimilarityParameters()
         check_texts(asked.inputs.sentences, self._desk.limits)
         check_texts([asked.inputs.source_sentence], self._desk.limits)
-        scores, answer = await self._compare(
-            lane, asked.inputs.source_sentence, asked.inputs.sentences, truncate=parameters.truncate
-        )
-        return reply(scores.tolist(), headers=phases_of(lane, answer))
+        texts = [asked.inputs.source_sentence, *asked.inputs.sentences]
+        vectors, answer = await self._desk.embed(lane, texts, truncate=parameters.truncate, cut=parameters.cut)
+        return reply((vectors[1:] @ vectors[0]).tolist(), headers=phases_of(lane, answer))
 
     async def tokenize(self, asked: TokenizeRequest, lane: Lane) -> Response:
         """The tokens of each text, whole, whatever the model's longest input is."""
@@ -125,22 +109,3 @@ class TeiRoutes:
         check_texts(texts, self._desk.limits)
         shown = await lane.show_tokens(texts, special=asked.add_special_tokens)
         return reply([[token._asdict() for token in row] for row in shown], headers={"x-model": lane.engine.name})
-
-    async def _compare(
-        self, lane: Lane, text: str, others: Sequence[str], *, truncate: bool | None
-    ) -> tuple[Floats, Answer]:
-        """Cosines of the embeddings of `others` with that of `text`."""
-        vectors, answer = await self._desk.embed(lane, [text, *others], truncate=truncate)
-        return vectors[1:] @ vectors[0], answer
-
-
-def rank_texts(scores: Floats, texts: list[str] | None) -> list[Rank]:
-    """Each text's place and score, highest first; equal scores keep the order they were sent in.
-
-    The texts themselves are repeated where they are given.
-    """
-    ranks: list[Rank] = []
-    for index in np.argsort(-scores, kind="stable").tolist():
-        rank: Rank = {"index": index, "score": float(scores[index])}
-        ranks.append(rank if texts is None else {**rank, "text": texts[index]})
-    return ranks

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.batching.lane import Answer, Lane
-from serve.engine import Computed, Floats, Outputs, Piece, Problem, Servable, Text, Token, Tokens
+from serve.engine import Computed, Floats, Outputs, Piece, Problem, Servable, Side, Text, Token, Tokens
 from serve.passages.passage import Passage
 from serve.problem import Problem as Refusal
 from serve.trust.confidence import confidence_of
@@ -85,9 +85,9 @@ class CascadeEngine:
         """The student's."""
         return self.student.show_tokens(texts, special=special)
 
-    def tokenize(self, texts: Sequence[Text]) -> Tokens:
+    def tokenize(self, texts: Sequence[Text], *, cut: Side | None = None) -> Tokens:
         """The student's."""
-        return self.student.tokenize(texts)
+        return self.student.tokenize(texts, cut=cut)
 
     def read(self, texts: Sequence[Text]) -> tuple[list[Passage], float]:
         """The student's."""
@@ -151,7 +151,7 @@ class Cascade:
         """Both models."""
         return self._engine
 
-    async def run(self, texts: Sequence[Text]) -> Answer:
+    async def run(self, texts: Sequence[Text], *, cut: Side | None = None) -> Answer:
         """The student's answers, and the teacher's where that was unsure; the times of both are added.
 
         `Problem` 429 when either has no room.
@@ -159,7 +159,7 @@ class Cascade:
         self._running += 1
         self._empty.clear()
         try:
-            answer = await self._run(texts)
+            answer = await self._run(texts, cut)
         finally:
             self._running -= 1
             if not self._running:
@@ -192,10 +192,10 @@ class Cascade:
         """As the student's lane."""
         self._student.refuse_when_full()
 
-    async def _run(self, texts: Sequence[Text]) -> Answer:
-        first = await self._student.run(texts)
+    async def _run(self, texts: Sequence[Text], cut: Side | None) -> Answer:
+        first = await self._student.run(texts, cut=cut)
         rows = self.engine.unsure(first.outputs.logits)
-        second = await self._escalate([texts[row] for row in rows]) if len(rows) else None
+        second = await self._escalate([texts[row] for row in rows], cut) if len(rows) else None
         answered_by = [self._student.engine.name] * len(texts)
         if second is None:
             return replace(first, answered_by=tuple(answered_by), confidence=confidence_of(first.outputs.logits))
@@ -211,10 +211,10 @@ class Cascade:
             confidence=confidence_of(outputs.logits),
         )
 
-    async def _escalate(self, texts: Sequence[Text]) -> Answer | None:
+    async def _escalate(self, texts: Sequence[Text], cut: Side | None) -> Answer | None:
         self._escalations.inc()
         try:
-            return await self._teacher.run(texts)
+            return await self._teacher.run(texts, cut=cut)
         except Refusal as problem:
             if not self._degrade or problem.status != 429:
                 raise

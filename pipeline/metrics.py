@@ -153,7 +153,18 @@ def _measure(metric: str, scored: Mapping[str, Scored], *, seed: int) -> dict[st
         return {name: wilson(int(rightness(each).sum()), len(each.truths)) for name, each in scored.items()}
     tallies = {name: tally_of(metric, each) for name, each in scored.items()}
     draws = draw(list(tallies.values()), seed=seed)
-    return {name: interval_of(each.value, drawn) for (name, each), drawn in zip(tallies.items(), draws, strict=True)}
+    return {name: _interval(each, drawn) for (name, each), drawn in zip(tallies.items(), draws, strict=True)}
+
+
+def _interval(tally: Tally, drawn: Numbers) -> Interval:
+    """Where every draw says the same, as of a row without a fault, widened by what the sample cannot have seen."""
+    found = interval_of(tally.value, drawn)
+    if found.low < found.high:
+        return found
+    spread = UNSEEN / len(tally.columns)
+    return Interval(
+        value=found.value, low=max(found.low - spread, min(found.value, 0.0)), high=min(found.high + spread, 1.0)
+    )
 
 
 def _more(asked: Asked, scored: Mapping[str, Scored]) -> dict[str, dict[str, Scored]]:

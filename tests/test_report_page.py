@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from report_example import make_full_report, make_hostile_texts, make_report
+from task_reports import make_task_report
 
 from pipeline.comparison import compare_reports
 from pipeline.comparison_page import render_comparison_page
@@ -37,6 +38,8 @@ def make_pages():
     return {
         "report": render_page(full, make_hostile_texts()),
         "comparison": render_comparison_page(compare_reports(reports)),
+        "tags": render_page(make_task_report("token-classification"), make_hostile_texts()),
+        "answers": render_page(make_task_report("question-answering"), make_hostile_texts()),
     }
 
 
@@ -51,7 +54,7 @@ def pages():
 @pytest.mark.skipif(
     not (DRIVER / "node_modules").is_dir(), reason="needs `npm ci --prefix tests/page --ignore-scripts`"
 )
-@pytest.mark.parametrize("name", ["report", "comparison"])
+@pytest.mark.parametrize("name", ["report", "comparison", "tags", "answers"])
 def test_page_as_a_person_sees_it(name, pages, tmp_path):
     """Oracle: the browser. No error, no request beside the file itself, nothing wider than the screen or the sheet,
     no finding of axe in light or dark, headings that skip no level, and nothing folded away on paper."""

@@ -10,16 +10,18 @@ import torch
 from safetensors.numpy import load_file
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.preprocessing import StandardScaler
+from task_data import make_data
 from tiny_models import make_bert, make_examples, make_tokenizer, seal_dataset
 
-from artifact.dataset import Example
+from artifact.dataset import Example, read_split
 from artifact.errors import ArtifactError, DataError
 from artifact.manifest import Request, read_manifest, seal
 from artifact.stage import run_stage
-from pipeline.floor_fit import floor_stage
-from pipeline.floors import PIECES, WORDS, FloorEngine, open_floor
+from pipeline.floor_fit import floor_stage, run_floor
+from pipeline.floors import PIECES, WORDS, FloorConfig, FloorEngine, open_floor
 from pipeline.grammar import generate
 from pipeline.recipe import Recipe
 from serve.engine import softmax
@@ -159,3 +161,25 @@ def test_a_floor_that_was_changed_does_not_open(tmp_path):
     (tmp_path / "floors/bag-of-words/terms.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ArtifactError, match=r"terms\.json"):
         open_floor(tmp_path / "floors/bag-of-words")
+
+
+def test_words_in_common_choose_a_response(tmp_path):
+    """Oracle: scikit-learn's cosine of TF-IDF vectors, fitted on the training texts; a text alone is like nothing."""
+    data = make_data(tmp_path / "data", "response-selection", count=3)
+    out = tmp_path / "floor"
+    out.mkdir()
+    config = FloorConfig(kind="tf-idf")
+    run_floor(config, data, tmp_path, out)
+    request = Request(stage="floor", version=1, config=config.model_dump(mode="json"), inputs={})
+    seal(out, kind="floor", request=request, lineage={}, facts={})
+    floor = open_floor(out)
+    assert floor.labels == ("relevance",)
+    known = dict.fromkeys(text for row in read_split(data, "train") for text in (row.text, row.pair))
+    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(known)
+    pairs = [(row.text, f"{row.text[:9]} {row.pair}") for row in read_split(data, "train")]
+    first, second = (vectorizer.transform([pair[side] for pair in pairs]) for side in (0, 1))
+    found = floor.run(pairs).logits
+    assert found.shape == (len(pairs), 1)
+    np.testing.assert_allclose(found[:, 0], np.diag(cosine_similarity(first, second)), atol=1e-6)
+    assert found.max() > 0
+    assert floor.run(["w1 w2"]).logits.tolist() == [[0.0]]

@@ -154,7 +154,7 @@ def recipe(task, **changes):
     start = {"kind": "checkpoint", "source": "package:x/y"}
     base = {
         "name": "demo",
-        "data": {"source": {"kind": "generator", "grammar": "g.yaml"}, "task": task},
+        "data": {"source": {"kind": "files", "train": "a", "validation": "b", "test": "c"}, "task": task},
         "models": {
             "teacher": {"start": start},
             "student": {"start": {"kind": "layers", "layers": [0]}, "teacher": "teacher"},

@@ -75,7 +75,7 @@ def test_a_gate_that_only_one_run_has_is_no_turn(first):
 def test_candidates_are_paired_on_the_same_examples(comparison):
     """Oracle: one answer was spoiled, so none is gained and one lost; scipy's binomial test."""
     (pair,) = comparison.paired
-    assert (pair.only_this_right, pair.only_first_right) == (0, 1)
+    assert (pair.better, pair.worse) == (0, 1)
     assert pair.p_value == pytest.approx(scipy.stats.binomtest(0, 1).pvalue)
     assert pair.ratio.low <= 865 / 866 <= pair.ratio.high
 

@@ -21,8 +21,9 @@ from pipeline.bench_inputs import make_inputs
 from pipeline.evaluate import EvaluateConfig, run_evaluation
 from pipeline.results import Evaluation
 from pipeline.tasks import TASKS
-from serve.http.requests import PredictRequest, RerankRequest
+from serve.http.requests import PredictRequest
 from serve.http.requests_passages import AnswerRequest, TagRequest
+from serve.http.requests_rerank import RerankRequest
 from serve.latency.client import Target
 from serve.latency.worker import work
 

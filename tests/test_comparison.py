@@ -84,7 +84,7 @@ def test_runs_on_other_data_are_not_paired(first):
     """Oracle: another digest of the data; the note names the run."""
     apart = compare_reports({"a": first, "b": change(first, lineage=first.lineage | {"data": "f" * 64})})
     assert apart.paired == ()
-    assert "Other test data than that of A: B; accuracies are not of the same examples." in apart.notes
+    assert "Other test data than that of A: B; qualities are not of the same examples." in apart.notes
 
 
 def test_only_what_differs_is_listed(comparison):

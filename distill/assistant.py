@@ -11,7 +11,7 @@ from pathlib import Path
 
 from artifact.errors import ModelError
 from distill.config import ModelConfig
-from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice
+from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice, Transplant
 from distill.sources import locate
 
 
@@ -59,9 +59,9 @@ def _assistant_of(config: ModelConfig, teacher: Shape) -> ModelConfig | None:
 
 def _shape_of(config: ModelConfig, shapes: Mapping[str, Shape]) -> Shape:
     match config.start:
-        case Checkpoint(source=source) if source.startswith("model:"):
+        case Checkpoint(source=source) | Transplant(source=source) if source.startswith("model:"):
             return shapes[source.removeprefix("model:")]
-        case Checkpoint(source=source):
+        case Checkpoint(source=source) | Transplant(source=source):
             return _read_shape(locate(source))
         case Layers(layers=layers):
             return Shape(len(layers), shapes[config.teacher or ""].hidden_size)

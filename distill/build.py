@@ -20,7 +20,7 @@ from distill.capture import Wanted
 from distill.card import write_card
 from distill.check import check_batches, check_inputs, check_pairs, check_phases, check_spelling, check_words
 from distill.config import CorpusConfig, ModelConfig, Phase
-from distill.config_starts import Checkpoint, Layers
+from distill.config_starts import Checkpoint, Layers, Transplant
 from distill.evaluation import word_floor
 from distill.examples import NEGATIVES, Reads
 from distill.heads import NO_HEAD, Head, load_model
@@ -34,6 +34,7 @@ from distill.state import Run
 from distill.stream import Stream
 from distill.student import build_start, count_parameters, load_tokenizer, save_model
 from distill.text import Texts
+from distill.transplant import transplant
 from distill.word_head import add_word_head, as_masked_model, drop_word_head
 
 
@@ -54,6 +55,7 @@ def build_run(
     teacher: Path | None,
     corpora: Mapping[str, CorpusConfig],
     out: Path,
+    body: Path | None = None,
 ) -> Built:
     """Load or make both models, read the texts, and check all that can be checked before the first step."""
     accelerator = _accelerator(config)
@@ -64,7 +66,12 @@ def build_run(
     reading = read_alike(
         load_tokenizer(start, trust_remote_code=trust), load_tokenizer(teacher) if teacher is not None else None
     )
-    student = build_start(config, start, head)
+    student = build_start(config, body or start, head)
+    facts: dict[str, Any] = {}
+    if isinstance(config.start, Transplant) and body is not None:
+        facts["transplant"] = transplant(
+            student, old=load_tokenizer(body), new=reading.own, config=config.start, corpora=corpora
+        )
     taught_by = load_model(teacher, head) if teacher is not None else None
     tokenizer = reading.tokenizer
     check_inputs(taught_by, student, config.max_tokens, len(tokenizer), len(reading.own))
@@ -72,7 +79,7 @@ def build_run(
         train, test = ([t for row in read_split(data, split) for t in row.texts] for split in ("train", "test"))
         reading = pruned(reading, student, config.vocabulary, train=train, corpora=corpora, held_out=test)
     phases = written_out(config.phases, student)
-    facts: dict[str, Any] = {"parameters": count_parameters(student)}
+    facts["parameters"] = count_parameters(student)
     hides = check_words(phases, reading.spelling, corpora)
     if hides:
         keeps = start if isinstance(config.start, Checkpoint | Layers) else None

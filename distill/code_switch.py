@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from artifact.errors import DataError
-from distill.corpus import decode, parse_object, read_lines
+from distill.rows import decode, parse_object, read_lines
 
 _LETTERS = r"(?:[^\W_][\u0300-\u036f\u064b-\u065f\u0670]*)+"  # with combining accents, which are no letters to `re`
 _WORD = re.compile(rf"{_LETTERS}(?:['\u2019\-]{_LETTERS})*")
@@ -74,7 +74,7 @@ def read_lexicon(path: Path) -> Lexicon:
     if not path.is_file():
         raise DataError(f"there is no lexicon {path}")
     found: dict[str, dict[str, float]] = {}
-    for word, translation, weight in _entries(path):
+    for word, translation, weight in entries_of(path):
         if _WORD.fullmatch(word):
             weights = found.setdefault(_key(word), {})
             weights[translation] = weights.get(translation, 0.0) + weight
@@ -90,7 +90,8 @@ def _key(word: str) -> str:
     return _ARABIC_MARKS.sub("", word).casefold()
 
 
-def _entries(path: Path) -> Iterator[tuple[str, str, float]]:
+def entries_of(path: Path) -> Iterator[tuple[str, str, float]]:
+    """Word, translation and weight of each entry, also of those of more than one word, in each direction it names."""
     is_json = ".jsonl" in path.suffixes
     for number, line in read_lines(path):
         place = f"{path}, line {number}"

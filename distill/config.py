@@ -1,13 +1,15 @@
 """What a recipe says about a model: where it starts, who teaches it, and the phases it goes through."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from artifact.config import Config
+from distill.config_corpora import CodeSwitch, CorpusConfig, Mixture, TextFiles, TextHub
 from distill.config_objectives import Objective
-from distill.config_starts import Checkpoint, Scratch, Start, Vocabulary
+from distill.config_starts import Checkpoint, Scratch, Start, Transplant, Vocabulary
+
+__all__ = ["CodeSwitch", "CorpusConfig", "Mixture", "ModelConfig", "Noise", "Phase", "TextFiles", "TextHub"]
 
 Group = Annotated[tuple[str, ...], Field(min_length=1)]
 """Parts of a model that learn together."""
@@ -34,65 +36,6 @@ class Noise(Config):
     def spells(self) -> bool:
         """Whether teacher and student come to read other pieces."""
         return bool(self.spell_share or self.respell_share)
-
-
-class _Records(Config):
-    """Records, of which one field is the text."""
-
-    field: str = "text"
-    """Field of a record that holds the text."""
-    pair_field: str | None = None
-    """Field of the text that answers it, for the objective `ranking`."""
-
-    def fields(self) -> tuple[str, ...]:
-        """All fields read of a record."""
-        return (self.field,) if self.pair_field is None else (self.field, self.pair_field)
-
-
-class TextFiles(_Records):
-    """Local unlabelled text: JSON lines, Parquet or plain text, `.gz` and `.zst` too, read as a stream."""
-
-    kind: Literal["files"]
-    directory: Path = Path()
-    """Folder that the files are relative to: the one thing to override on another machine."""
-    files: tuple[Path, ...] = Field(min_length=1)
-
-
-class TextHub(_Records):
-    """Unlabelled text of a data set on the Hugging Face Hub, read as a stream."""
-
-    kind: Literal["hub"]
-    name: str
-    configuration: str | None = None
-    revision: str | None = None
-    """Commit, for a result that can be had again."""
-    split: str = "train"
-
-
-class CodeSwitch(Config):
-    """Words of the text replaced by their translations, as GigaBERT's pre-training text was (arXiv 2004.14519)."""
-
-    lexicon: Path
-    """`word<TAB>translation<TAB>weight` a line, or PanLex's JSON lines; `.gz` too. As seen from here."""
-    text_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the texts touched."""
-    word_share: float = Field(default=0.3, gt=0, le=1)
-    """Share of a text's words replaced, as far as the lexicon knows them."""
-
-
-class CorpusConfig(Config):
-    """Unlabelled text that phases can learn from."""
-
-    source: Annotated[TextFiles | TextHub, Field(discriminator="kind")]
-    unit: Literal["line", "document", "sentence"] = "line"
-    """What one training text is; long ones are cut into pieces of `max_tokens`, none of their text is lost."""
-    code_switch: CodeSwitch | None = None
-
-    @model_validator(mode="after")
-    def _check_pairs(self) -> "CorpusConfig":
-        if self.source.pair_field is not None and (self.unit != "document" or self.code_switch is not None):
-            raise ValueError("pairs are whole texts: set unit: document, and no code_switch")
-        return self
 
 
 class Phase(Config):
@@ -219,7 +162,7 @@ class ModelConfig(Config):
 
     def refers_to(self) -> tuple[str, ...]:
         """Names of the recipe's other models that this one is made from."""
-        source = self.start.source if isinstance(self.start, Checkpoint) else ""
+        source = self.start.source if isinstance(self.start, Checkpoint | Transplant) else ""
         start = source.removeprefix("model:") if source.startswith("model:") else None
         return tuple(name for name in (self.teacher, start) if name is not None)
 
@@ -227,7 +170,7 @@ class ModelConfig(Config):
     def _check_teacher(self) -> "ModelConfig":
         kinds = {o.kind for phase in self.phases for o in phase.objectives}
         needs = kinds - {"labels", "mlm", "contrastive"}
-        if self.teacher is None and (needs or not isinstance(self.start, Checkpoint | Scratch)):
+        if self.teacher is None and (needs or not isinstance(self.start, Checkpoint | Scratch | Transplant)):
             what = ", ".join(sorted(needs)) or f"start {self.start.kind!r}"
             raise ValueError(f"{what} needs a teacher: name one under `teacher`")
         if self.assistant is not None and self.start.kind not in ("random", "slice"):

@@ -1,5 +1,6 @@
 """What a recipe says about where a model starts, and which vocabulary it keeps."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -69,7 +70,24 @@ class Scratch(_Shape):
     """Longest text that the model has places for, in tokens."""
 
 
-Start = Annotated[Checkpoint | Layers | Random | Slice | Scratch, Field(discriminator="kind")]
+class Transplant(Config):
+    """Start from a whole model under another vocabulary: its layers, and an embedding made for each new piece.
+
+    See `distill/transplant.py`. The word head, which no vocabulary but its own fits, starts anew.
+    """
+
+    kind: Literal["transplant"]
+    source: str
+    """The model, as a checkpoint's `source`."""
+    vocabulary: str
+    """Name of one of the recipe's `vocabularies`."""
+    parallel: tuple[str, ...] = ()
+    """Names of corpora with a `translation_field`: what new pieces translate to is learnt from them."""
+    lexicon: Path | None = None
+    """Translations of words, as `code_switch` reads them; they count as the shortest of parallel texts."""
+
+
+Start = Annotated[Checkpoint | Layers | Random | Slice | Scratch | Transplant, Field(discriminator="kind")]
 
 
 class Vocabulary(Config):

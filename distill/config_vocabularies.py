@@ -28,3 +28,6 @@ class TrainedVocabulary(Config):
     lowercase: bool = False
     strip_accents: bool = False
     """Take off combining marks; of Arabic and Hindi these are letters' own."""
+    strip_arabic_marks: bool | None = None
+    """Take off Arabic vowel marks and the stroke that lengthens a word, which a text may have or lack; hamza and madda,
+    parts of letters, stay. Left out, no."""

@@ -1,24 +1,20 @@
 """Unlabelled text as a stream of records: files or the Hub in, one numbered text after the other out.
 
 A record is a line of a text or JSON-lines file, a row of a Parquet file, or a row of a Hub data set. Their order is
-that of the recipe's files and of the rows in them, on every run. Memory holds one record, or one chunk of Parquet rows.
+that of the recipe's files and of the rows in them, on every run; those of a mixture take turns. Memory holds one
+record, or one chunk of Parquet rows.
 """
 
-import gzip
-import io
-import json
+import itertools
 import re
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from artifact.errors import DataError
-from distill.config import CorpusConfig, TextFiles, TextHub
-
-PARQUET_ROWS = 1_000
-COMPRESSIONS = (".gz", ".zst")
+from artifact.errors import ConfigError, DataError
+from distill.config_corpora import CorpusConfig, Mixture, TextFiles, TextHub
+from distill.rows import COMPRESSIONS, READERS, is_known, rows_of
 
 Unit = Literal["line", "document", "sentence"]
 
@@ -39,6 +35,12 @@ class Record:
     text: str
     pair: str | None = None
     """The text that answers it, where the recipe names `pair_field`."""
+    corpus: CorpusConfig = field(kw_only=True)
+    """What it is a record of; of a mixture, the part."""
+
+    def units(self) -> list[str]:
+        """The training texts in it."""
+        return cut(self.text, self.corpus.unit)
 
 
 def read_records(config: CorpusConfig, *, rank: int = 0, world: int = 1, skip: int = 0) -> Iterator[Record]:
@@ -47,11 +49,49 @@ def read_records(config: CorpusConfig, *, rank: int = 0, world: int = 1, skip: i
     What is passed over is read, but not parsed. Raises `DataError`, naming file and line, for what is not there or
     cannot be read. A null is a record without text.
     """
-    source = config.source
-    rows = _hub_rows(source) if isinstance(source, TextHub) else _file_rows(source)
-    for number, row in enumerate(rows):
+    if isinstance(config.source, Mixture):
+        for number, record in enumerate(_mixed(config.source)):
+            if number % world == rank and number // world >= skip:
+                yield replace(record, number=number)
+        return
+    for number, row in enumerate(itertools.islice(rows_of(config.source), 0, None, config.one_in)):
         if number % world == rank and number // world >= skip:
-            yield Record(number, *row.texts())
+            yield _record(number, row.texts(), config, config.source)
+
+
+def read_pairs(config: CorpusConfig) -> Iterator[tuple[str, str]]:
+    """Each text and its translation, of those that are not held out; the recipe names a `translation_field`."""
+    if isinstance(config.source, Mixture) or config.source.translation_field is None:
+        raise ConfigError("parallel texts need a source with a translation_field")
+    for row in itertools.islice(rows_of(config.source), 0, None, config.one_in):
+        text, translation = row.texts()
+        yield text, translation
+
+
+def _record(number: int, texts: Sequence[str], config: CorpusConfig, source: TextFiles | TextHub) -> Record:
+    if source.translation_field is not None:
+        return Record(number, " ".join(texts if number % 2 == 0 else texts[::-1]), corpus=config)
+    return Record(number, texts[0], texts[1] if len(texts) > 1 else None, corpus=config)
+
+
+def _mixed(mixture: Mixture) -> Iterator[Record]:
+    """Each time of the part that has had the least of its share; until each has been read once."""
+    parts = mixture.parts or {}
+    readers = {name: read_records(part) for name, part in parts.items()}
+    had, unread = dict.fromkeys(parts, 0.0), set(parts)
+    while True:
+        name = min(had, key=lambda name: had[name])
+        record = next(readers[name], None)
+        if record is None:
+            unread.discard(name)
+            if not unread:
+                return
+            readers[name] = read_records(parts[name])
+            record = next(readers[name], None)
+            if record is None:
+                raise DataError(f"the corpus {name} of the mixture has no records")
+        yield record
+        had[name] += max(len(record.text), 1) / mixture.shares[name]
 
 
 def corpus_files(config: CorpusConfig) -> dict[str, Path]:
@@ -60,11 +100,14 @@ def corpus_files(config: CorpusConfig) -> dict[str, Path]:
     Raises `DataError` that names all those that are missing or of an unknown kind.
     """
     files: dict[str, Path] = {}
+    if isinstance(config.source, Mixture):
+        each = ((name, corpus_files(part)) for name, part in (config.source.parts or {}).items())
+        return {f"{name}:{file}": path for name, found in each for file, path in found.items()}
     if isinstance(config.source, TextFiles):
         files = {name.as_posix(): config.source.directory / name for name in config.source.files}
-        unknown = [name for name in files if _kind_of(files[name]) not in _READERS]
+        unknown = [name for name in files if not is_known(files[name])]
         if unknown:
-            kinds = ", ".join(_READERS)
+            kinds = ", ".join(READERS)
             hint = f"expected {kinds}, also as {' or '.join(COMPRESSIONS)}"
             raise DataError(f"no reader for {', '.join(unknown)}", hint)
     if config.code_switch is not None:
@@ -90,145 +133,6 @@ def cut(text: str, unit: Unit) -> list[str]:
     else:
         texts = [sentence for line in _lines(text) for sentence in _sentences(line)]
     return [stripped for part in texts if (stripped := part.strip())]
-
-
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that are not blank, compressed or not, with their 1-based numbers."""
-    try:
-        with _open(path) as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"cannot read {path}: {str(error) or type(error).__name__}", "is it whole?") from None
-
-
-def decode(line: bytes, place: str) -> str:
-    """`line` without its end; `DataError` when it is not UTF-8, as UTF-16 may seem to be but for its NULs."""
-    nul = line.find(b"\0")
-    encoding = "WINDOWS-1252" if nul < 0 else "UTF-16"
-    hint = f"convert the file, for instance with `iconv -f {encoding} -t UTF-8`"
-    try:
-        text = line.decode("utf-8")
-    except UnicodeDecodeError as error:
-        fault = f"{place} is not UTF-8: byte {line[error.start]:#04x} at column {error.start + 1}"
-        raise DataError(fault, hint) from None
-    if nul >= 0:
-        raise DataError(f"{place} holds a NUL at column {nul + 1}, which is no text", hint)
-    return text.rstrip("\r\n")
-
-
-def parse_object(line: bytes, place: str) -> dict[str, Any]:
-    """The JSON object in `line`; `DataError` when it holds none."""
-    try:
-        value = json.loads(decode(line, place))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{place} is not JSON: {error.msg} at column {error.colno}") from None
-    except RecursionError:
-        raise DataError(f"{place} is not JSON that can be read: it is nested too deeply") from None
-    if not isinstance(value, dict):
-        raise DataError(f"{place} holds a {type(value).__name__}, expected one JSON object a line")
-    return value
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One record before it is parsed, for most of a corpus may be another process's."""
-
-    raw: Any
-    place: str
-    number: int
-    fields: tuple[str, ...]
-    parse: "_Parse"
-
-    def texts(self) -> list[str]:
-        return [self.parse(self.raw, f"{self.place}, line {self.number}", field) for field in self.fields]
-
-
-def _text_of_line(line: bytes, place: str, _field: str) -> str:
-    return decode(line, place)
-
-
-def _text_of_json(line: bytes, place: str, field: str) -> str:
-    return _text_of_row(parse_object(line, place), place, field)
-
-
-def _text_of_row(row: dict[str, Any], place: str, field: str) -> str:
-    if field not in row:
-        raise DataError(f"{place} has no field {field!r}, found {', '.join(row) or 'none'}", "set source.field")
-    value = "" if row[field] is None else row[field]
-    if not isinstance(value, str):
-        raise DataError(f"{place}: the field {field!r} holds a {type(value).__name__}, expected text")
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise DataError(f"{place}: the field {field!r} holds half of a surrogate pair, which is no text") from None
-    return value
-
-
-def _file_rows(source: TextFiles) -> Iterator[_Row]:
-    for name in source.files:
-        path = source.directory / name
-        read, parse = _READERS[_kind_of(path)]
-        for number, raw in read(path, source.fields()):
-            yield _Row(raw, str(path), number, source.fields(), parse)
-
-
-def _hub_rows(source: TextHub) -> Iterator[_Row]:
-    from datasets import load_dataset
-
-    try:
-        rows = load_dataset(
-            source.name, source.configuration, split=source.split, revision=source.revision, streaming=True
-        )
-        for number, row in enumerate(rows, start=1):
-            yield _Row(row, source.name, number, source.fields(), _text_of_row)
-    except (OSError, ValueError, RuntimeError) as error:  # what datasets raises, of its many kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        hint = "check source.name, configuration, split and the connection, or read local files"
-        raise DataError(f"cannot read {source.name!r} from the Hub: {reason}", hint) from None
-
-
-def _line_rows(path: Path, _fields: tuple[str, ...]) -> Iterator[tuple[int, bytes]]:
-    return read_lines(path)
-
-
-def _parquet_rows(path: Path, fields: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        with ParquetFile(path) as file:
-            columns = list(fields) if set(fields) <= set(file.schema_arrow.names) else None  # all, to name them
-            chunks = file.iter_batches(batch_size=PARQUET_ROWS, columns=columns)
-            yield from enumerate((row for chunk in chunks for row in chunk.to_pylist()), start=1)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}", "is it a whole Parquet file?") from None
-
-
-def _open(path: Path) -> io.BufferedIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rb")
-    if path.suffix == ".zst":
-        import pyarrow as pa
-
-        return io.BufferedReader(pa.input_stream(str(path), compression="zstd"))
-    return path.open("rb")
-
-
-def _kind_of(path: Path) -> str:
-    return Path(path.stem).suffix if path.suffix in COMPRESSIONS else path.suffix
-
-
-_Read = Callable[[Path, tuple[str, ...]], Iterator[tuple[int, Any]]]
-_Parse = Callable[[Any, str, str], str]
-
-_READERS: dict[str, tuple[_Read, _Parse]] = {
-    ".jsonl": (_line_rows, _text_of_json),
-    ".json": (_line_rows, _text_of_json),
-    ".txt": (_line_rows, _text_of_line),
-    ".parquet": (_parquet_rows, _text_of_row),
-}
 
 
 def _lines(text: str) -> list[str]:

@@ -7,8 +7,8 @@ import itertools
 import zlib
 from collections.abc import Iterator
 
-from distill.config import CorpusConfig, TextFiles
-from distill.corpus import cut, read_records
+from distill.config_corpora import CorpusConfig, Mixture, TextFiles
+from distill.corpus import Record, read_records
 
 ONE_IN = 100
 RECORDS = 64
@@ -30,16 +30,18 @@ def held_out_texts(corpus: CorpusConfig) -> list[str]:
     parts = _files_of(corpus)
     each = -(-RECORDS // len(parts))
     records = itertools.chain.from_iterable(itertools.islice(_held_out(part), each) for part in parts)
-    return [unit for text in records for unit in cut(text, corpus.unit)[:UNITS_PER_RECORD]]
+    return [unit for record in records for unit in record.units()[:UNITS_PER_RECORD]]
 
 
-def _held_out(corpus: CorpusConfig) -> Iterator[str]:
-    return (record.text for record in read_records(corpus) if is_held_out(record.text))
+def _held_out(corpus: CorpusConfig) -> Iterator[Record]:
+    return (record for record in read_records(corpus) if is_held_out(record.text))
 
 
 def _files_of(corpus: CorpusConfig) -> list[CorpusConfig]:
     """The corpus file by file, for it may be sorted by language."""
     source = corpus.source
+    if isinstance(source, Mixture):
+        return [file for part in (source.parts or {}).values() for file in _files_of(part)]
     if not isinstance(source, TextFiles):
         return [corpus]
     sources = [source.model_copy(update={"files": (name,)}) for name in source.files]

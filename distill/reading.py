@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast as Tokenizer
 from artifact.errors import ModelError
 from distill.config import CorpusConfig
 from distill.config_starts import Vocabulary
-from distill.corpus import cut, read_records
+from distill.corpus import read_records
 from distill.spelling import Spelling, spelling_of
 from distill.vocabulary import count_pieces, coverage, prune_embeddings, prune_vocabulary
 
@@ -79,5 +79,5 @@ def pruned(
 
 
 def _texts_of(corpus: CorpusConfig) -> Iterator[str]:
-    units = (text for record in read_records(corpus) for text in cut(record.text, corpus.unit))
+    units = (text for record in read_records(corpus) for text in record.units())
     return itertools.islice(units, VOCABULARY_TEXTS)

@@ -11,8 +11,8 @@ from artifact.digest import hash_directory, hash_file
 from artifact.disk import enough_disk
 from artifact.errors import TrainingError
 from artifact.stage import Stage
-from distill.config import CorpusConfig, ModelConfig, TextFiles
-from distill.config_starts import Checkpoint, Scratch
+from distill.config import CorpusConfig, Mixture, ModelConfig, TextFiles
+from distill.config_starts import Checkpoint, Scratch, Transplant
 from distill.sources import locate
 
 VERSION = 1
@@ -44,17 +44,25 @@ def distill_stage(
     inputs, digests, source = {"data": data}, {}, None
     if config.teacher is not None:
         inputs["teacher"] = models[config.teacher]
-    if isinstance(config.start, Checkpoint) and config.start.source.startswith("model:"):
-        source = models[config.start.source.removeprefix("model:")]
-        inputs["start"] = source
-    elif isinstance(config.start, Checkpoint):
-        source = locate(config.start.source)
-        digests["start"] = hash_directory(source)
-    elif isinstance(config.start, Scratch):
+    if isinstance(config.start, Checkpoint | Transplant):
+        named = config.start.source.startswith("model:")
+        source = models[config.start.source.removeprefix("model:")] if named else locate(config.start.source)
+        if named:
+            inputs["start"] = source
+        else:
+            digests["start"] = hash_directory(source)
+    body = source
+    reads: tuple[str, ...] = ()
+    if isinstance(config.start, Scratch | Transplant):
         source = (vocabularies or {})[config.start.vocabulary]
         inputs["vocabulary"] = source
+    if isinstance(config.start, Transplant):
+        reads = config.start.parallel
+        if config.start.lexicon is not None:
+            digests["lexicon"] = hash_file(config.start.lexicon)
     start = source or models[config.teacher or ""]
-    used = {phase.corpus: (corpora or {})[phase.corpus] for phase in config.phases if phase.corpus is not None}
+    names = dict.fromkeys((*reads, *(phase.corpus for phase in config.phases if phase.corpus is not None)))
+    used = {name: (corpora or {})[name] for name in names}
     digests |= corpus_digests(used)
     request = DistillRequest(name=name, model=config, corpora={k: without_paths(v) for k, v in used.items()} or None)
     stage = Stage(
@@ -64,7 +72,9 @@ def distill_stage(
     teacher = models[config.teacher] if config.teacher is not None else None
 
     def work(directory: Path) -> Mapping[str, Any]:
-        return run_distill(name, config, data=data, start=start, teacher=teacher, corpora=used, out=directory)
+        return run_distill(
+            name, config, data=data, start=start, teacher=teacher, corpora=used, out=directory, body=body
+        )
 
     return stage, work
 
@@ -78,17 +88,19 @@ def run_distill(
     teacher: Path | None,
     corpora: Mapping[str, CorpusConfig],
     out: Path,
+    body: Path | None = None,
 ) -> Mapping[str, Any]:
     """Fill `out` with the trained model and return what was measured; goes on from `out/checkpoints` if there are any.
 
-    Raises `DataError`, `ModelError` or `TrainingError`.
+    `body` is the model whose layers a transplant takes; its `start` is the vocabulary. Raises `DataError`,
+    `ModelError` or `TrainingError`.
     """
     from distill.build import build_run, save_result
     from distill.fidelity import measure_fidelity
     from distill.loop import train
 
     begun = time.monotonic()
-    built = build_run(config, data=data, start=start, teacher=teacher, corpora=corpora, out=out)
+    built = build_run(config, data=data, start=start, teacher=teacher, corpora=corpora, out=out, body=body)
     run = built.run
     with enough_disk(out, TrainingError, _ROOM_HINT):
         facts = {**built.facts, **train(run)}
@@ -115,6 +127,9 @@ def corpus_digests(corpora: Mapping[str, CorpusConfig]) -> dict[str, str]:
 
 def without_paths(corpus: CorpusConfig) -> CorpusConfig:
     """The same text in another folder is the same request: content counts, by digest."""
+    if isinstance(corpus.source, Mixture):
+        parts = {name: without_paths(part) for name, part in (corpus.source.parts or {}).items()}
+        return corpus.model_copy(update={"source": corpus.source.model_copy(update={"parts": parts})})
     if not isinstance(corpus.source, TextFiles):
         return corpus
     return corpus.model_copy(update={"source": corpus.source.model_copy(update={"directory": Path()})})

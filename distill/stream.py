@@ -18,8 +18,8 @@ from artifact.errors import DataError
 from distill.batch import Batch, InputForm
 from distill.batching import FeedPosition, Plan, planned, seeded
 from distill.code_switch import code_switch, read_lexicon
-from distill.config import CorpusConfig, Noise
-from distill.corpus import Record, corpus_files, cut, read_records
+from distill.config import CorpusConfig, Mixture, Noise
+from distill.corpus import Record, corpus_files, read_records
 from distill.held_out import is_held_out
 from distill.text import Encoded, encode, with_noise
 
@@ -60,8 +60,9 @@ class Stream:
         self._max_tokens = max_tokens
         self._window_texts = window_texts
         self._holds_out = holds_out
-        switch = config.code_switch
-        self._lexicon = read_lexicon(switch.lexicon) if switch is not None else {}
+        parts = (config.source.parts or {}).values() if isinstance(config.source, Mixture) else [config]
+        lexicons = {part.code_switch.lexicon for part in parts if part.code_switch is not None}
+        self._lexicons = {path: read_lexicon(path) for path in lexicons}
 
     def steps(self, plan: Plan, position: FeedPosition) -> Iterator[tuple[list[Batch], FeedPosition]]:
         """The process's parts of each step from `position` on, without end, and the position after the step.
@@ -119,7 +120,7 @@ class Stream:
             count += 1
             # A record that is held out counts among those read, so that a resume finds its place.
             held_out = self._holds_out and is_held_out(record.text)
-            units = [] if held_out else cut(record.text, self._config.unit)
+            units = [] if held_out else record.units()
             texts += self._switched(units, record, seed, epoch)
             pieces += sum(1 + len(text) // (self._max_tokens * CHARACTERS_PER_TOKEN) for text in units)
             if pieces >= self._window_texts:
@@ -127,11 +128,12 @@ class Stream:
         return count, texts
 
     def _switched(self, texts: list[str], record: Record, seed: int, epoch: int) -> list[str]:
-        switch = self._config.code_switch
+        switch = record.corpus.code_switch
         if switch is None:
             return texts
+        lexicon = self._lexicons[switch.lexicon]
         generator = seeded(seed, epoch, record.number)
-        return [code_switch(text, self._lexicon, generator, switch.text_share, switch.word_share) for text in texts]
+        return [code_switch(text, lexicon, generator, switch.text_share, switch.word_share) for text in texts]
 
 
 def _read_ahead(items: Iterator[Item]) -> Iterator[Item]:

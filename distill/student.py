@@ -12,7 +12,7 @@ from artifact.errors import ModelError
 from distill.architectures import ARCHITECTURES, architecture_of, embeddings_of, layers_of
 from distill.compress import compress_embeddings
 from distill.config import ModelConfig
-from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice
+from distill.config_starts import Checkpoint, Layers, Random, Scratch, Slice, Transplant
 from distill.heads import Head, load_model
 from distill.shape import Shape, with_shape
 from distill.slicing import narrow
@@ -45,6 +45,8 @@ def build_start(config: ModelConfig, source: Path, head: Head) -> PreTrainedMode
     match config.start:
         case Checkpoint(trust_remote_code=trust):
             return load_model(source, head, trust_remote_code=trust)
+        case Transplant():
+            return load_model(source, head)
         case Layers(layers=layers):
             return keep_layers(load_model(source, head), layers)
         case Slice(layers=layers) as start:

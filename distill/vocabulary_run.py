@@ -63,12 +63,12 @@ def run_vocabulary(
 
 
 def _reader(corpus: CorpusConfig) -> Callable[[], Iterator[str]]:
-    from distill.corpus import cut, read_records
+    from distill.corpus import read_records
     from distill.held_out import is_held_out
 
     def read() -> Iterator[str]:
-        records = (record.text for record in read_records(corpus) if not is_held_out(record.text))
-        return itertools.chain.from_iterable(cut(text, corpus.unit) for text in records)
+        records = (record for record in read_records(corpus) if not is_held_out(record.text))
+        return itertools.chain.from_iterable(record.units() for record in records)
 
     return read
 

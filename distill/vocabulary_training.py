@@ -14,9 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokenizers import (  # type: ignore[import-untyped]  # ships no types
-    Tokenizer as Backend,
+    Regex,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
 )
-from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
 from transformers import BertTokenizerFast, PreTrainedTokenizerFast
 
 from artifact.errors import DataError
@@ -28,6 +34,8 @@ ROBERTA_PIECES = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 UNKNOWN = BERT_PIECES[1]
 INSIDE = "##"
 """Before a piece that does not begin a word."""
+ARABIC_MARKS = "[\u0640\u064b-\u0652\u0670]"
+"""Tatweel, tanwin to sukun, and the dagger alef."""
 TEXTS_PER_STEP = 1_000
 """Of progress."""
 
@@ -94,10 +102,15 @@ def normalizer_of(config: TrainedVocabulary) -> Any:
         bert = normalizers.BertNormalizer(
             clean_text=True, handle_chinese_chars=True, strip_accents=config.strip_accents, lowercase=config.lowercase
         )
-        return normalizers.Sequence([normalizers.NFC(), bert])
+        return normalizers.Sequence([normalizers.NFC(), *_without_marks(config), bert])
     steps = [normalizers.NFD(), normalizers.StripAccents()] if config.strip_accents else []
     steps += [normalizers.Lowercase()] if config.lowercase else []
-    return normalizers.Sequence([*steps, normalizers.NFC()])
+    return normalizers.Sequence([*steps, normalizers.NFC(), *_without_marks(config)])
+
+
+def _without_marks(config: TrainedVocabulary) -> list[Any]:
+    """After NFC, which makes one letter of alef and hamza: what is left of marks stands for vowels."""
+    return [normalizers.Replace(Regex(ARABIC_MARKS), "")] if config.strip_arabic_marks else []
 
 
 def alphabet_of(characters: Counter[str], coverage: float) -> list[str]:

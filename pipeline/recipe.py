@@ -8,7 +8,8 @@ from pydantic import Field, model_validator
 from artifact.config import Config, load_config
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
-from distill.config_starts import Scratch
+from distill.config_corpora import with_parts
+from distill.config_starts import Scratch, Transplant
 from distill.config_vocabularies import TrainedVocabulary
 from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
@@ -58,12 +59,16 @@ class Recipe(Config):
 
     @model_validator(mode="after")
     def _check_vocabularies(self) -> "Recipe":
+        with_parts(self.corpora)
         for name, vocabulary in self.vocabularies.items():
             if strange := set(vocabulary.corpora) - self.corpora.keys():
                 raise ValueError(f"vocabularies.{name} reads {', '.join(sorted(strange))}, which corpora does not name")
         for name, model in self.models.items():
-            if isinstance(model.start, Scratch) and model.start.vocabulary not in self.vocabularies:
+            if isinstance(model.start, Scratch | Transplant) and model.start.vocabulary not in self.vocabularies:
                 raise ValueError(f"models.{name} starts with {model.start.vocabulary!r}, not one of the vocabularies")
+            parallel = model.start.parallel if isinstance(model.start, Transplant) else ()
+            if strange := set(parallel) - self.corpora.keys():
+                raise ValueError(f"models.{name} reads {', '.join(sorted(strange))}, which corpora does not name")
         return self
 
     @model_validator(mode="after")
@@ -140,4 +145,4 @@ class Recipe(Config):
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe at `path`, teacher assistants written out; every fault in it is in one `ConfigError`."""
     recipe = load_config(Recipe, path, overrides)
-    return recipe.model_copy(update={"models": with_assistants(recipe.models)})
+    return recipe.model_copy(update={"models": with_assistants(recipe.models), "corpora": with_parts(recipe.corpora)})

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from artifact.stage import Stage
-from distill.config_starts import Scratch
+from distill.config_starts import Scratch, Transplant
 from pipeline.recipe import Recipe
 from pipeline.rows import CALIBRATION, measured_inputs, row_inputs
 from pipeline.rows_config import Floor
@@ -102,7 +102,7 @@ def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
             vocabularies=vocabularies,
         )  # fmt: skip
 
-    read = [vocabularies[config.start.vocabulary]] if isinstance(config.start, Scratch) else []
+    read = [vocabularies[config.start.vocabulary]] if isinstance(config.start, Scratch | Transplant) else []
     needed = (root / "data", *read, *(models[other] for other in config.refers_to()))
     return Step("distill", models[name], needed, make)
 

@@ -13,7 +13,7 @@ class _Records(Config):
     """Records, of which one field is the text."""
 
     field: str = "text"
-    """Field of a record that holds the text."""
+    """Field of a record that holds the text, or a list of words, which are joined by blanks."""
     pair_field: str | None = None
     """Field of the text that answers it, for the objective `ranking`."""
 

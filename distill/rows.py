@@ -82,6 +82,8 @@ def _text_of_row(row: dict[str, Any], place: str, field: str) -> str:
     if field not in row:
         raise DataError(f"{place} has no field {field!r}, found {', '.join(row) or 'none'}", "set source.field")
     value = "" if row[field] is None else row[field]
+    if isinstance(value, list) and all(isinstance(word, str) for word in value):
+        value = " ".join(value)
     if not isinstance(value, str):
         raise DataError(f"{place}: the field {field!r} holds a {type(value).__name__}, expected text")
     try:

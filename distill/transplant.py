@@ -38,7 +38,7 @@ HALF_WEIGHT = 5.0
 """Of a lexicon's entry that counts as half a sentence; PanLex's are 1 to 123, and those below 5 are noisy."""
 TEXTS_PER_CALL = 5_000
 """Of a tokenizer, whose answers hold more than the ids."""
-ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+ROLES = ("pad", "unk", "cls", "sep", "mask")
 
 
 def transplant(
@@ -65,7 +65,7 @@ def embeddings_for(
 ) -> tuple[Float[Tensor, "new hidden"], dict[str, int]]:
     """An embedding for each piece of `new`, from those of `old`; and how many came from where."""
     made = torch.empty(len(new), table.shape[1], dtype=table.dtype)
-    roles = {getattr(new, f"{role}_token_id"): getattr(old, f"{role}_token_id") for role in ROLES}
+    roles = {getattr(new, f"{role}_token_id"): getattr(old, f"{role}_token_id") for role in ROLES[::-1]}
     known, names = old.get_vocab(), {index: piece for piece, index in new.get_vocab().items()}
     mean, deviation = table.mean(0), table.std(0)
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,1 @@
+"""Generated text of two languages, for the recipes that need both."""

@@ -2,8 +2,8 @@
 
 python -m benchmarks.bilingual [--out out/bilingual]
 
-`english`, `arabic` and `pairs.jsonl` are unlabelled; `lexicon.tsv` has a line for each word; `en` and `ar` have sentences
-with names tagged, of which the test splits' names are in no labelled training sentence. The same bytes every time.
+`english`, `arabic` and `pairs.jsonl` are unlabelled; `lexicon.tsv` has a line for each word; `en` and `ar` have
+sentences with names tagged, those of the test splits in no labelled training sentence. The same bytes every time.
 """
 
 import argparse

@@ -1,8 +1,7 @@
 """A small world told in two languages: English, and its words in Arabic script with the adjective after the noun.
 
-It is made so that everything the bilingual recipes read is here in small: sentences of either language, sentences beside
-their translations, a lexicon of words, and names tagged in both. Names of the test splits occur in no training sentence,
-but for the lexicon and the unlabelled text, as is so of a real language.
+It is made so that everything the bilingual recipes read is here in small: sentences of either language, sentences
+beside their translations, a lexicon of words, and names tagged in both.
 """
 
 import random

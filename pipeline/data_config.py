@@ -132,6 +132,8 @@ class DataConfig(Config):
     """Response selection: what stands between turns, each `speaker: utterance`; a line break."""
     labels: tuple[str, ...] | None = None
     """The label list, in order; left out, the sorted labels of the training split (of words: of all, `O` first)."""
+    outside_tags: tuple[str, ...] = ()
+    """Token classification: names of spans that count as `O`, such as `MISC` where another group marks none."""
     out_of_domain_labels: tuple[str, ...] = ()
     """Rows with these labels are no class: they leave the three splits and form the out-of-domain text."""
     rows: dict[Split, PositiveInt] | None = None
@@ -165,6 +167,7 @@ class DataConfig(Config):
             "candidates_field": (self.candidates_field is not None, self.task == "response-selection"),
             "word_separator": (self.word_separator is not None, self.task == "token-classification"),
             "turn_separator": (self.turn_separator is not None, self.task == "response-selection"),
+            "outside_tags": (bool(self.outside_tags), self.task == "token-classification"),
             "labels": (self.labels is not None, self.task in _LABELLED),
             "out_of_domain_labels": (bool(self.out_of_domain_labels), self.task == "classification"),
         }

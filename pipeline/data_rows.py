@@ -130,8 +130,13 @@ def _tagged_row(record: Record, reading: Reading) -> Row | None:
     fields = reading.fields
     name = str(fields.label)
     tags = record.items(name, object, "tags, one a word")
-    example, names = _tagged(record, reading, [_label(tag, reading.classes.get(name)) for tag in tags])
+    example, names = _tagged(record, reading, [_tag(tag, name, reading) for tag in tags])
     return Row(example, names) if example.words else None
+
+
+def _tag(value: Any, name: str, reading: Reading) -> str:
+    label = _label(value, reading.classes.get(name))
+    return "O" if label.partition("-")[2] in reading.config.outside_tags else label
 
 
 def _tagged(record: Record, reading: Reading, tags: Sequence[str]) -> tuple[Example, tuple[str, ...]]:

@@ -89,6 +89,13 @@ def test_words_can_stand_without_blanks_and_tags_in_the_given_order(tmp_path):
     assert (found.text, found.words, found.tags) == ("\u5317\u4eac!", ((0, 1), (1, 2), (2, 3)), (1, 1, 0))
 
 
+def test_spans_of_other_kinds_count_as_outside(tmp_path):
+    """Oracle: written out by hand; the label list does not know them."""
+    row = {"tokens": ["a", "b", "c"], "ner_tags": ["B-MISC", "I-MISC", "B-PER"]}
+    (found,) = make(tmp_path, "token-classification", [row], outside_tags=["MISC"])
+    assert (read_info(tmp_path / "out").labels, found.tags) == (("O", "B-PER"), (0, 0, 1))
+
+
 def test_tags_that_are_not_public_are_no_tags(tmp_path):
     """Oracle: the message; a tag that only the test split has is one of the list."""
     rows = [{"tokens": ["a"], "ner_tags": ["O"]}]

@@ -16,6 +16,8 @@ JOINER = "\u200d"
 """Makes one sign of the emoji on its two sides."""
 NON_JOINER = "\u200c"
 """Keeps letters of one word apart, in Persian for one."""
+TATWEEL = "\u0640"
+"""Lengthens an Arabic word; a tokenizer that takes it off leaves it outside its tokens."""
 KANA_MARKS = "\u3099\u309a"
 """Stand between letters that may well be of two words, Japanese having no spaces."""
 SKIN_TONES = range(0x1F3FB, 0x1F400)
@@ -63,7 +65,7 @@ def extends(text: str, place: int) -> bool:
 
 
 def _is_mark(character: str) -> bool:
-    return unicodedata.category(character).startswith("M") or character in (JOINER, NON_JOINER)
+    return unicodedata.category(character).startswith("M") or character in (JOINER, NON_JOINER, TATWEEL)
 
 
 def _trim(text: str, start: int, stop: int) -> tuple[int, int]:

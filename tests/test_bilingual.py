@@ -1,0 +1,90 @@
+"""The bilingual recipes: that they load, and that the small one finds names in a language it was not told them in."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from artifact.dataset import Example, read_info, read_split
+from artifact.manifest import read_manifest
+from benchmarks.bilingual.__main__ import write
+from pipeline.__main__ import main
+from pipeline.recipe import load_recipe
+
+ROOT = Path(__file__).parent.parent
+RECIPES = sorted([*(ROOT / "recipes" / "gigabert").glob("*.yaml"), ROOT / "recipes" / "xtremedistil" / "encoder.yaml"])
+SMOKE = ROOT / "recipes" / "gigabert" / "smoke.yaml"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_every_recipe_loads_and_says_how_to_run_it(path):
+    """Oracle: the parser; the first comment holds the command. Encoders alone are distilled."""
+    recipe = load_recipe(path)
+    command = "run" if recipe.deployed() else "distill"
+    said = path.read_text(encoding="utf-8").split("\nname:")[0]
+    assert f"understudy {command} {path.relative_to(ROOT).as_posix()}" in said
+    assert recipe.name == f"{path.parent.name}-{path.stem}"
+
+
+def settings(folder: Path, *more: str) -> list[str]:
+    """The small recipe, on text in `folder`."""
+    corpora = ("english", "arabic", "pairs", "switched_english")
+    lexicon = folder / "lexicon.tsv"
+    return [
+        str(SMOKE), f"data.source.directory={folder}",
+        *(f"corpora.{name}.source.directory={folder}" for name in corpora),
+        f"corpora.switched_english.code_switch.lexicon={lexicon}", f"models.bilingual.start.lexicon={lexicon}", *more,
+    ]  # fmt: skip
+
+
+def test_the_generated_text_is_the_same_every_time(tmp_path):
+    """Oracle: itself; tags and words are as many, and no test name is in a labelled training sentence."""
+    write(tmp_path / "one")
+    write(tmp_path / "two")
+    names = dict[str, set[str]]()
+    for path in sorted((tmp_path / "one").rglob("*.*")):
+        assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes()
+        for line in path.read_text("utf-8").splitlines() if path.parent.name in ("en", "ar") else ():
+            row = json.loads(line)
+            tagged = {word for word, tag in zip(row["tokens"], row["ner_tags"], strict=True) if tag != "O"}
+            names.setdefault(path.stem, set()).update(tagged)
+    assert names["train"] == names["validation"]
+    assert not names["train"] & names["test"]
+
+
+@pytest.mark.slow
+def test_an_encoder_is_made_step_by_step(tmp_path):
+    """Oracle: the manifests. A few steps each; the second run finds everything fresh."""
+    write(tmp_path / "text")
+    fewer = [
+        f"models.{model}.phases.{phase}.steps=4"
+        for model, phases in {"english": 1, "bilingual": 2, "student": 2}.items()
+        for phase in range(phases)
+    ]
+    command = [
+        *settings(tmp_path / "text", *fewer, "models.teacher.phases.0.epochs=0.2"),
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert main(["distill", *command]) == 0
+    facts = read_manifest(tmp_path / "out" / "models" / "bilingual", "model").facts
+    pieces = read_manifest(tmp_path / "out" / "vocabularies" / "joint", "vocabulary").facts["pieces"]
+    assert sum(facts["transplant"].values()) == pieces
+    assert facts["transplant"]["copied"] > facts["transplant"]["neither"]
+    assert {entry["phase"] for entry in facts["evaluations"]} == {"mlm", "code_switch"}
+    before = (tmp_path / "out" / "models" / "student" / "manifest.json").stat().st_mtime_ns
+    assert main(["distill", *command]) == 0
+    assert (tmp_path / "out" / "models" / "student" / "manifest.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.long
+def test_names_are_found_in_a_language_they_were_never_told_in(tmp_path):
+    """Oracle: the generated tags. Words of the other language are half of the test; new names, in both."""
+    write(tmp_path / "text")
+    assert main(["run", *settings(tmp_path / "text"), "--out", str(tmp_path / "out")]) == 0
+    assert read_info(tmp_path / "out" / "data").groups == ("en", "ar")
+    rows: list[Example] = list(read_split(tmp_path / "out" / "data", "train"))
+    assert {row.group for row in rows} == {"en"}
+    quality = read_manifest(tmp_path / "out" / "evaluation", "evaluation").facts["quality"]
+    assert quality["teacher/float32"]["value"] > 0.95
+    assert quality["student/int8"]["low"] > 0.85

@@ -57,7 +57,7 @@ def test_an_encoder_is_made_step_by_step(tmp_path):
     """Oracle: the manifests. A few steps each; the second run finds everything fresh."""
     write(tmp_path / "text")
     fewer = [
-        f"models.{model}.phases.{phase}.steps=4"
+        f"models.{model}.phases.{phase}.steps=3"
         for model, phases in {"english": 1, "bilingual": 2, "student": 2}.items()
         for phase in range(phases)
     ]
@@ -67,8 +67,8 @@ def test_an_encoder_is_made_step_by_step(tmp_path):
         str(tmp_path / "out"),
     ]
     assert main(["distill", *command]) == 0
-    facts = read_manifest(tmp_path / "out" / "models" / "bilingual", "model").facts
-    pieces = read_manifest(tmp_path / "out" / "vocabularies" / "joint", "vocabulary").facts["pieces"]
+    facts = read_manifest(tmp_path / "out" / "models" / "bilingual").facts
+    pieces = read_manifest(tmp_path / "out" / "vocabularies" / "joint").facts["pieces"]
     assert sum(facts["transplant"].values()) == pieces
     assert facts["transplant"]["copied"] > facts["transplant"]["neither"]
     assert {entry["phase"] for entry in facts["evaluations"]} == {"mlm", "code_switch"}
@@ -85,6 +85,6 @@ def test_names_are_found_in_a_language_they_were_never_told_in(tmp_path):
     assert read_info(tmp_path / "out" / "data").groups == ("en", "ar")
     rows: list[Example] = list(read_split(tmp_path / "out" / "data", "train"))
     assert {row.group for row in rows} == {"en"}
-    quality = read_manifest(tmp_path / "out" / "evaluation", "evaluation").facts["quality"]
+    quality = read_manifest(tmp_path / "out" / "evaluation").facts["quality"]
     assert quality["teacher/float32"]["value"] > 0.95
     assert quality["student/int8"]["low"] > 0.85

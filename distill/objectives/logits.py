@@ -4,13 +4,13 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-Weights = Float[Tensor, "batch"] | None
+Weights = Float[Tensor, "rows"] | None
 """How much each row counts, 1 in sum; None for a mean."""
 
 
 def logits_loss(
-    teacher: Float[Tensor, "batch labels"],
-    student: Float[Tensor, "batch labels"],
+    teacher: Float[Tensor, "rows labels"],
+    student: Float[Tensor, "rows labels"],
     temperature: float,
     weights: Weights = None,
 ) -> Float[Tensor, ""]:
@@ -27,7 +27,7 @@ def logits_loss(
 
 
 def logits_error(
-    teacher: Float[Tensor, "batch labels"], student: Float[Tensor, "batch labels"], weights: Weights = None
+    teacher: Float[Tensor, "rows labels"], student: Float[Tensor, "rows labels"], weights: Weights = None
 ) -> Float[Tensor, ""]:
     """Half the squared error summed over labels, mean over the batch (XtremeDistil, arXiv 2004.05686, eq. 4)."""
     rows = 0.5 * (teacher.float() - student.float()).square().sum(-1)

@@ -18,7 +18,7 @@ class _Records(Config):
     """Field of the text that answers it, for the objective `ranking`."""
 
     translation_field: str | None = None
-    """Field of the text's translation. The two make one text, in turns the one and the other first, so that a masked
+    """Field of the text's translation. The two become one text, in turns the one and the other first, so that a masked
     word can be found in the other language (translation language modelling, XLM, arXiv 1901.07291)."""
 
     def fields(self) -> tuple[str, ...]:

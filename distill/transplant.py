@@ -25,7 +25,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerFast as Tokenizer
 
+from artifact.errors import ModelError
 from distill.alignment import Links, align
+from distill.architectures import embeddings_of
 from distill.code_switch import entries_of
 from distill.config_corpora import CorpusConfig
 from distill.config_starts import Transplant
@@ -46,8 +48,16 @@ def transplant(
 ) -> dict[str, int]:
     """Give `model`, whose pieces are `old`'s, embeddings for those of `new`, in place; how many came from where.
 
-    Raises `DataError` for parallel texts and lexicons that cannot be read.
+    Raises `DataError` for parallel texts and lexicons that cannot be read, and `ModelError` for a model that counts
+    positions from a padding token which is another in `new`.
     """
+    first = getattr(embeddings_of(model), "padding_idx", None)
+    if first is not None and first != new.pad_token_id:
+        raise ModelError(
+            f"{model.config.model_type} counts positions from padding id {first}, the vocabulary pads with "
+            f"{new.pad_token_id}",
+            "train the vocabulary with kind: bpe, as RoBERTa's is",
+        )
     links = align(_pairs(old, new, config, corpora))
     with torch.no_grad():
         table, facts = embeddings_for(model.get_input_embeddings().get_parameter("weight"), old, new, links)

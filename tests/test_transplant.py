@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import make_bert, make_tokenizer
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, RobertaConfig, RobertaForSequenceClassification
 
+from artifact.errors import ModelError
 from distill.alignment import ITERATIONS, LONGEST, Links, align
 from distill.config_corpora import CorpusConfig
 from distill.config_starts import Transplant
@@ -114,6 +115,14 @@ def test_special_pieces_keep_their_part():
     made, _ = embeddings_for(table, old, new, NO_LINKS)
     for role in ("pad", "unk", "cls", "sep", "mask"):
         assert torch.equal(made[getattr(new, f"{role}_token_id")], table[getattr(old, f"{role}_token_id")])
+
+
+def test_positions_that_are_counted_from_another_padding_are_refused():
+    """Oracle: the words of the error; RoBERTa's first position is its padding's, plus one."""
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    model = RobertaForSequenceClassification(RobertaConfig(vocab_size=30, **shape))
+    with pytest.raises(ModelError, match="counts positions from padding id 1, the vocabulary pads with 0"):
+        transplant(model, old=make_tokenizer(), new=new_tokenizer("a"), config=start(), corpora={})
 
 
 def test_translations_come_from_texts_and_a_lexicon(tmp_path):

@@ -34,6 +34,10 @@ ONE_COLUMN: Mapping[Task, str] = {"regression": "quantity", "response-selection"
 """Tasks whose models give one number, and the name of that column: a quantity, or the log-odds of being right."""
 
 
+OUTSIDE = "O"
+"""Of words, the label that stands first: the word is part of no name (IOB2)."""
+
+
 class DatasetInfo(Config):
     """`dataset.json`: the task and its label list, whose order is that of the model's outputs."""
 

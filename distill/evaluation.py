@@ -1,10 +1,11 @@
 """What a run looks at while it learns: the validation split, and whether the student still tells texts apart."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from artifact.errors import TrainingError
@@ -43,13 +44,16 @@ def reads_head(objectives: Sequence[Objective]) -> bool:
 def evaluate(run: Run, phase: Phase) -> dict[str, float]:
     """Mean loss of the phase on its validation texts and, where classes or words are learnt, how many are found.
 
-    Of tagged words, the share of the words; of answers, the share of beginnings and ends. A quantity has no accuracy,
-    and neither has an utterance that comes next, most of which do not: there the loss says which weights are best.
+    Of tagged words, the share of the words and, where most are part of no name, F1 of those that are: their number with
+    the right label, over the mean of how many there are and were said. Of answers, the share of beginnings and ends. A
+    quantity has no accuracy, and neither has an utterance that comes next, most of which do not: there the loss says
+    which weights are best.
 
     The words hidden are the same at each evaluation, whatever the seed; `perplexity` is the exponential of their loss.
     """
     run.student.train(False)
     total, correct, count, answered, words = 0.0, 0, 0, 0, reads_words(phase.objectives)
+    names = _Names(None if words else run.head.outside)
     with torch.inference_mode(), run.accelerator.autocast():
         for batch in validation_batches(run, phase):
             on_device = batch.to(run.accelerator.device)
@@ -58,13 +62,45 @@ def evaluate(run: Run, phase: Phase) -> dict[str, float]:
             total += sum(float(loss) for loss in losses.values()) * batch.counted
             count += batch.counted
             if rows.student.logits is not None and (words or run.head.answers == "rivals"):
-                correct += int((rows.student.logits.argmax(-1) == rows.labels).sum())
+                said = rows.student.logits.argmax(-1)
+                correct += int((said == rows.labels).sum())
                 answered += len(rows.labels)
+                names.add(said, rows.labels)
     run.student.train()
     loss, found = total / max(count, 1), correct / max(answered, 1)
     if words:
         return {"validation_loss": loss, "masked_accuracy": found, "perplexity": math.exp(min(loss, LARGEST_LOSS))}
-    return {"validation_loss": loss} | ({"validation_accuracy": found} if answered else {})
+    return {"validation_loss": loss} | ({"validation_accuracy": found} if answered else {}) | names.f1()
+
+
+def score_of(result: Mapping[str, float]) -> float:
+    """What says which weights are best: F1 of names, accuracy, or how small the loss is, the first of them there is."""
+    known = [result[name] for name in ("validation_f1", "validation_accuracy") if name in result]
+    return known[0] if known else -result["validation_loss"]
+
+
+@dataclass
+class _Names:
+    """Counts of words that are part of a name, or were said to be."""
+
+    outside: int | None
+    right: int = 0
+    there: int = 0
+    said: int = 0
+
+    def add(self, said: Int[Tensor, "rows"], labels: Int[Tensor, "rows"]) -> None:
+        """Count the rows that somebody labelled."""
+        if self.outside is None:
+            return
+        inside = (labels >= 0) & (labels != self.outside)
+        self.right += int((inside & (said == labels)).sum())
+        self.there += int(inside.sum())
+        self.said += int(((labels >= 0) & (said != self.outside)).sum())
+
+    def f1(self) -> dict[str, float]:
+        """Nothing where nothing is a name."""
+        both = self.there + self.said
+        return {"validation_f1": 2 * self.right / both} if self.there else {}
 
 
 def validation_batches(run: Run, phase: Phase) -> Iterator[Batch]:

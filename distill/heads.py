@@ -18,7 +18,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from artifact.dataset import Task
+from artifact.dataset import OUTSIDE, Task
 from artifact.errors import ModelError
 from distill.architectures import architecture_of
 
@@ -69,6 +69,12 @@ class Head:
     def is_per_token(self) -> bool:
         """Whether it says something of each token."""
         return self.task in ("token-classification", "question-answering")
+
+    @property
+    def outside(self) -> int | None:
+        """The column of words that are part of no name; None where there is none, as of parts of speech."""
+        tags = self.task == "token-classification" and OUTSIDE in self.labels
+        return self.labels.index(OUTSIDE) if tags else None
 
     @property
     def suffix(self) -> str:

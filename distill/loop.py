@@ -27,7 +27,7 @@ from distill.checkpoint import (
     write_tensors,
 )
 from distill.config import Phase
-from distill.evaluation import CALMER, check_spread, evaluate, reads_head
+from distill.evaluation import CALMER, check_spread, evaluate, reads_head, score_of
 from distill.journal import Journal, Speed
 from distill.schedule import freeze_all_but, make_optimizer, rate_at, set_dropout
 from distill.state import Run
@@ -176,7 +176,7 @@ class _Leg:
             result = evaluate(self.run, self.phase)
             self._check_finite({"validation loss": result["validation_loss"]})
             self._check_spread()
-            score = result.get("validation_accuracy", -result["validation_loss"])
+            score = score_of(result)
             better = self.position.best is None or score > self.position.best
             if better and self._keeps_best() and self.run.accelerator.is_main_process:
                 write_tensors(self.run.best, self.run.student.state_dict(), {"step": str(self.position.step)})

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.dataset import ONE_COLUMN, Example, Split, write_dataset
+from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, write_dataset
 from artifact.digest import hash_file
 from artifact.errors import DataError
 from artifact.stage import Stage
@@ -16,8 +16,6 @@ from pipeline.data_sources import EVALUATED, LEARNT, Table, read_tables, source_
 
 VERSION = 2
 
-OUTSIDE = "O"
-"""Of words, the label that stands first: the word is part of no name."""
 _HIDDEN = {NO_LABEL, "-1"}
 """Labels by which data sets say that the true one is not public."""
 

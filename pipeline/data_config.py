@@ -15,7 +15,7 @@ class Generator(Config):
 
     kind: Literal["generator"]
     grammar: Path
-    """YAML grammar, such as `recipes/data/intents.yaml`."""
+    """YAML grammar, such as `recipes/data/intents.yaml`, or of tagged words `recipes/data/names.yaml`."""
     seed: int = Field(default=1, ge=0)
 
 
@@ -180,8 +180,8 @@ class DataConfig(Config):
 
     def _source_faults(self) -> Iterator[str]:
         source = self.source
-        if isinstance(source, Generator) and self.task not in ("classification", "text"):
-            yield f"a grammar generates text with classes, not data for the task {self.task}"
+        if isinstance(source, Generator) and self.task not in ("classification", "token-classification", "text"):
+            yield f"a grammar generates text with classes or words with tags, not data for the task {self.task}"
         if isinstance(source, Dstc8) and self.task != "response-selection":
             yield f"source kind dstc8 is of the task response-selection, not {self.task}"
         if isinstance(source, Files) and self.task == "response-selection" and not (source.validation and source.test):

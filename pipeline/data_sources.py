@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from artifact.dataset import Split
+from artifact.dataset import Split, Task
 from artifact.errors import DataError
 from pipeline.data_config import DataConfig, Dstc8, Fields, Files, Generator, Hub, Source
 
@@ -79,10 +79,8 @@ def read_tables(config: DataConfig) -> Iterator[Table]:
     source, fields = config.source, config.fields
     match source:
         case Generator():
-            from pipeline.grammar import generate
-
             columns = (fields.text, fields.label or "label")
-            for name, pairs in generate(source.grammar, source.seed).items():
+            for name, pairs in _generated(source, config.task).items():
                 yield Table(cast("Split", name), columns, [dict(zip(columns, pair, strict=True)) for pair in pairs])
         case Files():
             yield from _read_files(source, fields)
@@ -96,6 +94,17 @@ def read_tables(config: DataConfig) -> Iterator[Table]:
                 yield Table(split, tuple(rows[0]) if rows else (), rows)
         case Hub():
             yield from _read_hub(source, fields)
+
+
+def _generated(source: Generator, task: Task) -> Mapping[str, Sequence[tuple[Any, Any]]]:
+    """Texts with their label, or words with their tags, by split."""
+    from pipeline.grammar import generate
+    from pipeline.grammar_tags import generate_tagged
+
+    if task == "token-classification":
+        rows = generate_tagged(source.grammar, source.seed)
+        return {split: [(list(words), list(tags)) for words, tags in some] for split, some in rows.items()}
+    return generate(source.grammar, source.seed)
 
 
 def _read_files(source: Files, fields: Fields) -> Iterator[Table]:

@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS, metavar="DIR", help="of raw files")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the page there")
     parser.add_argument("--summary", type=Path, metavar="FILE", help="write the summary there")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     if options.name is not None:
         if options.data is None:
             parser.error("--data is missing")

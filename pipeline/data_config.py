@@ -71,6 +71,10 @@ class Dstc8(Config):
     validation: Path
     test: Path
 
+    def files(self) -> dict[str, Path]:
+        """What is read, by split."""
+        return {name: self.directory / getattr(self, name) for name in ("train", "validation", "test")}
+
 
 class Hub(Config):
     """A data set of the Hugging Face Hub."""

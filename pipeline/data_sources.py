@@ -51,10 +51,8 @@ def source_files(source: Source) -> dict[str, Path]:
                     files[prefix + (split if named else "train")] = folder / (named or source.train)
             if source.out_of_domain is not None:
                 files["out_of_domain"] = source.directory / source.out_of_domain
-        case Contrast():
+        case Contrast() | Dstc8():
             files = source.files()
-        case Dstc8(directory=directory):
-            files = {split: directory / getattr(source, split) for split in LEARNT}
         case Hub():
             return {}
     missing = [path for path in files.values() if not path.is_file()]

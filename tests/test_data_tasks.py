@@ -369,7 +369,7 @@ def test_a_column_names_the_groups(tmp_path):
         source={"kind": "files", "directory": tmp_path, **paths}, group_field="source", out_of_domain_labels=("out",)
     )
     run_stage(*data_stage(config, tmp_path / "data"))
-    assert read_info(tmp_path / "data").groups == ("s1", "s0")
+    assert sorted(read_info(tmp_path / "data").groups) == ["s0", "s1"]
     for split in ("test", "out_of_domain"):
         assert all(row.group == f"s{int(row.text) % 2}" for row in read_split(tmp_path / "data", split))
     with pytest.raises(DataError, match="has no field 'origin'"):

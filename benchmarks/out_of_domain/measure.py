@@ -56,24 +56,31 @@ def measure(name: str, data: Path, roots: Sequence[Path], results: Path, *, most
     if WORDS not in raw.rows:
         raw.add(WORDS, {}, {WORDS: word_scores([str(text) for text in parts.fitted], *texts)})
     for setting, role, precision, bundle in _bundles(roots):
-        row, before = f"{setting}/{role}/{precision}", raw.rows.get(f"{setting}/{role}/{precision}", {})
-        if before.get("bundle") == open_artifact(bundle).digest and before.get("most_texts") == most_texts:
-            continue
-        guarded = data.parent / "guarded" / f"{setting}-{role}"
-        stage = guard_stage(
-            bundle, files[0], guarded, PRECISIONS[role], held_out=files[1], quantile=QUANTILE, most_texts=most_texts
-        )
-        run_stage(*stage, force=True)
-        about, scores = measure_row(guarded, precision, *texts, labelled=setting in WITH_LABELS)
-        if setting in WITH_LAYERS:
-            others, about["evidence"] = layer_scores(bundle, precision, parts, *texts)
-            scores |= others
-        raw.add(row, about | {"bundle": open_artifact(bundle).digest, "most_texts": most_texts}, scores)
-        raw.about["trained"] = raw.about.get("trained", {}) | _trained(bundle)
-        save(raw, name, results)
-        say(f"measured {row}")
+        row = f"{setting}/{role}/{precision}"
+        if not _is_measured(raw, row, bundle, most_texts):
+            guarded = data.parent / "guarded" / f"{setting}-{role}"
+            stage = guard_stage(
+                bundle, files[0], guarded, PRECISIONS[role], held_out=files[1], quantile=QUANTILE, most_texts=most_texts
+            )
+            run_stage(*stage, force=True)
+            about, scores = measure_row(guarded, precision, *texts, labelled=setting in WITH_LABELS)
+            raw.add(row, about | {"bundle": open_artifact(bundle).digest, "most_texts": most_texts}, scores)
+            raw.about["trained"] = raw.about.get("trained", {}) | _trained(bundle)
+            save(raw, name, results)
+            say(f"measured {row}")
+        if setting in WITH_LAYERS and "evidence" not in raw.rows[row]:
+            others, evidence = layer_scores(bundle, precision, parts, *texts)
+            raw.add(row, raw.rows[row] | {"evidence": evidence}, raw.all_sides(row) | others)
+            save(raw, name, results)
+            say(f"measured layers of {row}")
     save(raw, name, results)
     return raw
+
+
+def _is_measured(raw: Raw, row: str, bundle: Path, most_texts: int) -> bool:
+    """Whether the row is of this very bundle, with a gate of as many texts."""
+    known = raw.rows.get(row, {})
+    return bool(known.get("bundle") == open_artifact(bundle).digest and known.get("most_texts") == most_texts)
 
 
 def measure_row(

@@ -42,6 +42,10 @@ class Raw:
         """Names of the scores of a row."""
         return [key.split("|")[1] for key in self.arrays if key.startswith(f"{row}|") and key.endswith("|inside")]
 
+    def all_sides(self, row: str) -> dict[str, Sides]:
+        """Every score of a row."""
+        return {score: self.sides(row, score) for score in self.scores_of(row)}
+
     def sides(self, row: str, score: str, group: str | None = None) -> Sides:
         """One score, of all texts from outside or of one group of them."""
         inside, outside = (_wide(self.arrays[f"{row}|{score}|{side}"]) for side in ("inside", "outside"))

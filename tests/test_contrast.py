@@ -1,14 +1,17 @@
 """In-domain text against auxiliary text: what the source `contrast` makes of files."""
 
 import json
+from pathlib import Path
 
 import pytest
 
 from artifact.dataset import read_info, read_split
 from artifact.errors import DataError
 from artifact.stage import find_state, request_of, run_stage
+from benchmarks.out_of_domain.measure import SETTINGS
 from pipeline.data import data_stage
 from pipeline.data_config import DataConfig
+from pipeline.recipe import load_recipe
 
 
 def write(path, rows):
@@ -82,3 +85,11 @@ def test_faults_are_one_clear_error(tmp_path):
     write(tmp_path / "files" / "little.jsonl", [{"body": "One. Two. where is room 3."}])
     with pytest.raises(DataError, match="hold 2 different sentences, 25 are needed"):
         run_stage(*data_stage(make(tmp_path / "files", auxiliary=("little.jsonl",)), tmp_path / "out"))
+
+
+@pytest.mark.parametrize("path", sorted(Path("recipes/ood").glob("*.yaml")), ids=lambda path: path.stem)
+def test_recipes_of_detectors_load(path):
+    """Oracle: what the benchmark looks for below their folders: a teacher and its student, of one setting or more."""
+    models = load_recipe(path).deployed()
+    settings = {pair for pair in SETTINGS.values() if set(pair) <= models.keys()}
+    assert {name for pair in settings for name in pair} == models.keys()

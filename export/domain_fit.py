@@ -15,8 +15,8 @@ from export.domain import Gate
 LOOSENESS = 0.1
 """The machine's nu: the share of texts that it may leave on the wrong side."""
 
-Weighting = Literal["svm", "equal"]
-"""How layers weigh: as a one-class machine says, or alike."""
+Weighting = Literal["equal", "svm"]
+"""How layers weigh: alike, or as a one-class machine says (Xu et al.)."""
 
 Means = Float[np.ndarray, "texts layers hidden"]
 
@@ -30,7 +30,7 @@ class Fit:
     """How far each layer's covariance was drawn to a sphere: 0 not at all, 1 wholly."""
 
 
-def fit_gate(means: Means, weighting: Weighting = "svm") -> Fit:
+def fit_gate(means: Means, weighting: Weighting = "equal") -> Fit:
     """The gate of texts with these means of hidden states.
 
     Each layer's covariance is Ledoit's and Wolf's, which has an inverse however few the texts are.

@@ -122,7 +122,7 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     guard.add_argument("--field", default="text", metavar="KEY", help="key of the text in each line (default: text)")
     guard.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="such as int8 (default: all)")
     guard.add_argument("--quantile", type=float, default=0.95, help="share of held-out texts to pass (default: 0.95)")
-    guard.add_argument("--weighting", choices=("svm", "equal"), help="of the layers' distances (default: svm)")
+    guard.add_argument("--weighting", choices=("equal", "svm"), default="equal", help="of the layers (default: equal)")
     guard.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the new bundle goes")
     guard.add_argument("--force", action="store_true", help="replace an output made from other options")
     guard.set_defaults(action=_guard)

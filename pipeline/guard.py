@@ -32,7 +32,7 @@ from serve.bundle import DESCRIPTION, Bundle, DomainGate, open_bundle
 from serve.runtime import Runtime
 from serve.session import open_session
 
-VERSION = 1
+VERSION = 2
 COMPARED_TEXTS = 256
 """Held-out texts on which all other outputs have to be the same bits as before."""
 
@@ -59,8 +59,8 @@ class GuardConfig(Config):
     """The share of held-out texts that pass."""
     most_texts: int = Field(default=8000, gt=0)
     """Of a larger file so many are drawn: covariances do not get better for ever."""
-    weighting: Weighting | None = None
-    """Of the layers; left out, `svm`."""
+    weighting: Weighting = "equal"
+    """Of the layers' distances."""
     parity: Bound | None = None
 
 
@@ -87,7 +87,7 @@ def guard_stage(
     field: str = "text",
     quantile: float = 0.95,
     most_texts: int = 8000,
-    weighting: Weighting | None = None,
+    weighting: Weighting = "equal",
 ) -> tuple[Stage, Work]:
     """The stage that guards `precisions` of `bundle`, all when none is named, and its work, for `run_stage`.
 
@@ -161,7 +161,7 @@ def _guard(
     after = out / info.precisions[precision]
     layers = count_layers(bundle)
     means = layer_means(before, runtime.tokenize(parts.fitted), info, layers, threads)
-    fit = fit_gate(means, config.weighting or "svm")
+    fit = fit_gate(means, config.weighting)
     model = onnx.load(before)
     add_distance(model, add_means(model, layers), fit.gate)
     after.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What the gate is compared with: scores that need labels, one layer alone, layers weighed alike, and no encoder."""
+"""What the gate is compared with: scores that need labels, one layer alone, other weights, and no encoder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,13 +7,14 @@ import numpy as np
 
 from benchmarks.out_of_domain.scores import Distances, Sides, area
 from export.domain import Gate
-from export.domain_fit import LOOSENESS, Means, distances_of, fit_gate
+from export.domain_fit import LOOSENESS, Means, Weighting, distances_of, fit_gate
 from pipeline.data_contrast import AUXILIARY
 from pipeline.guard_graphs import count_layers, layer_means
 from pipeline.guard_texts import Parts
 from serve.engine import Floats, Text, softmax
 from serve.runtime import Runtime
 
+WEIGHTINGS: tuple[Weighting, ...] = ("equal", "svm")
 COMPONENTS = 100
 """Of the TF-IDF vectors, as in Xu et al."""
 EVIDENCE_TEXTS = 1000
@@ -53,7 +54,7 @@ def layer_scores(
 ) -> tuple[dict[str, Sides], dict[str, dict[str, float]]]:
     """Scores of other gates on the same layers, and what in-domain text alone says of the two weightings.
 
-    `equal weights`: the mean of the layers' distances. `last layer`: that layer's alone. The evidence is the chance
+    `svm weights`: as a one-class machine says. `last layer`: that layer's alone. The evidence is the chance
     that a text spliced from the halves of two held-out texts is farther than a held-out text (`spliced`), and the
     threshold over the median of held-out distances (`tail`): no text from outside is looked at.
     """
@@ -66,7 +67,7 @@ def layer_scores(
         return layer_means(graph, tokens, runtime.bundle.info, count_layers(runtime.bundle), runtime.threads)
 
     fitted = means_of(parts.fitted)
-    gates = {weighting: fit_gate(fitted, weighting).gate for weighting in ("svm", "equal")}
+    gates = {weighting: fit_gate(fitted, weighting).gate for weighting in WEIGHTINGS}
     near, far, known, spliced = (means_of(texts) for texts in (inside, outside, held_out, splice(held_out)))
     evidence = {}
     for weighting, gate in gates.items():
@@ -77,7 +78,7 @@ def layer_scores(
         }
     alone = only_last(gates["equal"])
     return {
-        "equal weights": Sides(*(_wide(distances_of(means, gates["equal"])) for means in (near, far))),
+        "svm weights": Sides(*(_wide(distances_of(means, gates["svm"])) for means in (near, far))),
         "last layer": Sides(*(_wide(distances_of(means[:, -1:], alone)) for means in (near, far))),
     }, evidence
 

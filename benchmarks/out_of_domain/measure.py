@@ -68,6 +68,8 @@ def measure(name: str, data: Path, roots: Sequence[Path], results: Path, *, most
             raw.about["trained"] = raw.about.get("trained", {}) | _trained(bundle)
             save(raw, name, results)
             say(f"measured {row}")
+    for setting, role, precision, bundle in _bundles(roots):
+        row = f"{setting}/{role}/{precision}"
         if setting in WITH_LAYERS and "evidence" not in raw.rows[row]:
             others, evidence = layer_scores(bundle, precision, parts, *texts)
             raw.add(row, raw.rows[row] | {"evidence": evidence}, raw.all_sides(row) | others)

@@ -87,7 +87,8 @@ def answer(runtime: Runtime, texts: list[str]) -> tuple[Floats, Floats]:
 def threshold_lines(found: Mapping[str, Any]) -> Iterator[str]:
     """The section of the page, from its raw distances."""
     yield "## Where a threshold comes from\n"
-    yield f"CLINC150's classifiers; {found['quantile']:.0%} of the texts held out from the named split pass.\n"
+    yield f"CLINC150's classifiers; {found['quantile']:.0%} of the texts held out from the named split pass."
+    yield "The layers weigh as a one-class machine says.\n"
     yield ("| gate | fitted on | held out | threshold | flagged inside | flagged outside | moved by company | added |")
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
     for row, about in found["rows"].items():
@@ -101,7 +102,7 @@ def _guard(root: Path, model: str, fitted_on: str) -> Path:
     precisions = [precision for name, precision in ROWS if name == model]
     texts, apart = root / "data" / f"{split}.jsonl", root / "data" / f"{held_out}.jsonl" if held_out else None
     bundle = root / "bundles" / model
-    run_stage(*guard_stage(bundle, texts, out, precisions, held_out=apart, quantile=QUANTILE))
+    run_stage(*guard_stage(bundle, texts, out, precisions, held_out=apart, quantile=QUANTILE, weighting="svm"))
     return out
 
 

@@ -24,9 +24,9 @@ What the encoder learnt before: *labels*, a classifier's intents; *plain*, nothi
 *imlm*, masked words of the in-domain text; *bcad*, to tell in-domain text from auxiliary text; *imlm-bcad*, both. A
 student has half the layers and was distilled on text alone (of *labels*: with its teacher's logits and the labels).
 
-Scores: *gate*, the distance that is served; *last layer*, that layer's distance alone; *svm weights*, the layers weighed
-by a one-class machine instead of alike; *softmax*, one less the chance of the likeliest label; *energy*, Liu et al.,
-2020; *auxiliary*, the chance of that label; *tf-idf*, 100 singular directions and a one-class machine, no encoder.
+Scores: *gate*, the distance that is served; *last layer*, that layer's distance alone; *svm weights*, the layers
+weighed by a one-class machine instead of alike; *softmax*, one less the chance of the likeliest label; *energy*, Liu et
+al., 2020; *auxiliary*, the chance of that label; *tf-idf*, 100 singular directions and a one-class machine, no encoder.
 """
 TITLES = {"auroc": "AUROC", "aupr_in": "AUPR in", "aupr_out": "AUPR out", "fpr95": "FPR95", "dtacc": "DTACC"}
 BAR = 1.0

@@ -5,6 +5,7 @@ are fixed: no text from outside is ever seen, and farther is always larger.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -13,6 +14,9 @@ from export.domain import Gate
 
 LOOSENESS = 0.1
 """The machine's nu: the share of texts that it may leave on the wrong side."""
+
+Weighting = Literal["equal", "svm"]
+"""How layers weigh: alike, or as a one-class machine says (Xu et al.)."""
 
 Means = Float[np.ndarray, "texts layers hidden"]
 
@@ -26,7 +30,7 @@ class Fit:
     """How far each layer's covariance was drawn to a sphere: 0 not at all, 1 wholly."""
 
 
-def fit_gate(means: Means) -> Fit:
+def fit_gate(means: Means, weighting: Weighting = "equal") -> Fit:
     """The gate of texts with these means of hidden states.
 
     Each layer's covariance is Ledoit's and Wolf's, which has an inverse however few the texts are.
@@ -39,7 +43,7 @@ def fit_gate(means: Means) -> Fit:
         whitenings=np.stack([whiten(each.covariance_) for each in fitted]),
         weights=np.full(means.shape[1], 1 / means.shape[1]),
     )
-    weights = weigh(layer_distances(means, unweighed))
+    weights = weigh(layer_distances(means, unweighed)) if weighting == "svm" else unweighed.weights
     gate = Gate(centres=unweighed.centres, whitenings=unweighed.whitenings, weights=weights)
     return Fit(gate=gate, shrinkage=tuple(float(each.shrinkage_) for each in fitted))
 

@@ -122,6 +122,7 @@ def _add_judging(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     guard.add_argument("--field", default="text", metavar="KEY", help="key of the text in each line (default: text)")
     guard.add_argument("--precision", nargs="+", default=[], metavar="NAME", help="such as int8 (default: all)")
     guard.add_argument("--quantile", type=float, default=0.95, help="share of held-out texts to pass (default: 0.95)")
+    guard.add_argument("--weighting", choices=("equal", "svm"), default="equal", help="of the layers (default: equal)")
     guard.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the new bundle goes")
     guard.add_argument("--force", action="store_true", help="replace an output made from other options")
     guard.set_defaults(action=_guard)
@@ -208,6 +209,7 @@ def _guard(options: argparse.Namespace) -> int:
         guard(
             options.bundle, options.texts, options.out, options.precision,
             held_out=options.held_out, field=options.field, quantile=options.quantile, force=options.force,
+            weighting=options.weighting,
         )
     )  # fmt: skip
     return 0

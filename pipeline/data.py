@@ -77,7 +77,7 @@ def _rows(table: Table, config: DataConfig) -> list[Row]:
         rows = list(_held_out(rows, config.source, table.split))
     if table.group is None:
         return rows
-    return [Row(row.example.model_copy(update={"group": table.group}), row.names) for row in rows]
+    return [row.within(table.group) for row in rows]
 
 
 def _held_out(rows: Sequence[Row], source: Files, split: Split) -> Iterator[Row]:

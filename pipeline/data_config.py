@@ -8,6 +8,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from artifact.config import Config
 from artifact.dataset import METRICS, Split, Task
+from pipeline.data_contrast import Contrast
 
 
 class Generator(Config):
@@ -70,6 +71,10 @@ class Dstc8(Config):
     validation: Path
     test: Path
 
+    def files(self) -> dict[str, Path]:
+        """What is read, by split."""
+        return {name: self.directory / getattr(self, name) for name in ("train", "validation", "test")}
+
 
 class Hub(Config):
     """A data set of the Hugging Face Hub."""
@@ -84,7 +89,7 @@ class Hub(Config):
     test: str = "test"
 
 
-Source = Annotated[Generator | Files | Dstc8 | Hub, Field(discriminator="kind")]
+Source = Annotated[Generator | Files | Contrast | Dstc8 | Hub, Field(discriminator="kind")]
 
 
 class Fields(Config):
@@ -94,6 +99,7 @@ class Fields(Config):
     pair: str | None = None
     label: str | None = None
     candidates: str | None = None
+    group: str | None = None
 
 
 DEFAULT_FIELDS: Mapping[Task, Fields] = {
@@ -126,6 +132,8 @@ class DataConfig(Config):
     """By task `label`, `ner_tags` (one a word), or `answers` (`text[]` and `answer_start[]`)."""
     candidates_field: str | None = None
     """Response selection: the list that `label` is an index of, in validation and test rows; `candidates`."""
+    group_field: str | None = None
+    """The part that a row belongs to, such as where it was taken from; scored apart too."""
     word_separator: str | None = None
     """Token classification: what stands between words; one blank, or nothing for languages that write none."""
     turn_separator: str | None = None
@@ -151,7 +159,7 @@ class DataConfig(Config):
         """The columns to read, the task's own where the recipe names none."""
         named = {
             "text": self.text_field, "pair": self.pair_field, "label": self.label_field,
-            "candidates": self.candidates_field,
+            "candidates": self.candidates_field, "group": self.group_field,
         }  # fmt: skip
         return DEFAULT_FIELDS[self.task].model_copy(update={k: v for k, v in named.items() if v is not None})
 
@@ -182,6 +190,8 @@ class DataConfig(Config):
         source = self.source
         if isinstance(source, Generator) and self.task not in ("classification", "token-classification", "text"):
             yield f"a grammar generates text with classes or words with tags, not data for the task {self.task}"
+        if isinstance(source, Contrast) and self.task != "classification":
+            yield f"source kind contrast has two labels, which the task {self.task} does not read"
         if isinstance(source, Dstc8) and self.task != "response-selection":
             yield f"source kind dstc8 is of the task response-selection, not {self.task}"
         if isinstance(source, Files) and self.task == "response-selection" and not (source.validation and source.test):

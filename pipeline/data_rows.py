@@ -24,6 +24,10 @@ class Row:
     example: Example
     names: tuple[str, ...] = ()
 
+    def within(self, group: str) -> "Row":
+        """The row as a part of `group`."""
+        return Row(self.example.model_copy(update={"group": group}), self.names)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -74,7 +78,8 @@ def read_row(record: Record, reading: Reading) -> Row | None:
 
     Raises `DataError` for a value that is not what the task needs.
     """
-    return _READERS[reading.config.task](record, reading)
+    row, group = _READERS[reading.config.task](record, reading), reading.fields.group
+    return row if row is None or group is None else row.within(record.text(group))
 
 
 def read_outside(record: Record, reading: Reading) -> Row:
@@ -91,9 +96,10 @@ def read_outside(record: Record, reading: Reading) -> Row:
 def wanted_fields(config: DataConfig, *, evaluated: bool) -> list[str]:
     """The columns that every row must have."""
     fields = config.fields
-    if config.task != "response-selection":
-        return [name for name in (fields.text, fields.pair, fields.label) if name is not None]
-    return [str(name) for name in (fields.text, *((fields.candidates, fields.label) if evaluated else (fields.pair,)))]
+    answers = (fields.pair, fields.label)
+    if config.task == "response-selection":
+        answers = (fields.candidates, fields.label) if evaluated else (fields.pair, None)
+    return [name for name in (fields.text, *answers, fields.group) if name is not None]
 
 
 def join_words(words: Sequence[str], separator: str) -> tuple[str, tuple[tuple[int, int], ...]]:

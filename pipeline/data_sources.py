@@ -10,6 +10,7 @@ from typing import Any, cast
 from artifact.dataset import Split, Task
 from artifact.errors import DataError
 from pipeline.data_config import DataConfig, Dstc8, Fields, Files, Generator, Hub, Source
+from pipeline.data_contrast import Contrast
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 LEARNT: tuple[Split, ...] = ("train", *EVALUATED)
@@ -50,8 +51,8 @@ def source_files(source: Source) -> dict[str, Path]:
                     files[prefix + (split if named else "train")] = folder / (named or source.train)
             if source.out_of_domain is not None:
                 files["out_of_domain"] = source.directory / source.out_of_domain
-        case Dstc8(directory=directory):
-            files = {split: directory / getattr(source, split) for split in LEARNT}
+        case Contrast() | Dstc8():
+            files = source.files()
         case Hub():
             return {}
     missing = [path for path in files.values() if not path.is_file()]
@@ -68,7 +69,7 @@ def without_paths(source: Source) -> Source:
     match source:
         case Generator():
             return source.model_copy(update={"grammar": Path(source.grammar.name)})
-        case Files() | Dstc8():
+        case Files() | Contrast() | Dstc8():
             return source.model_copy(update={"directory": Path()})
         case Hub():
             return source
@@ -84,6 +85,12 @@ def read_tables(config: DataConfig) -> Iterator[Table]:
                 yield Table(cast("Split", name), columns, [dict(zip(columns, pair, strict=True)) for pair in pairs])
         case Files():
             yield from _read_files(source, fields)
+        case Contrast():
+            from pipeline.data_contrast import read_contrast
+
+            columns = (fields.text, fields.label or "label")
+            for name, pairs in read_contrast(source, *columns, config.out_of_domain_labels).items():
+                yield Table(cast("Split", name), columns, [dict(zip(columns, pair, strict=True)) for pair in pairs])
         case Dstc8():
             from pipeline.data_dstc8 import read_dialogues
 

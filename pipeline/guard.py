@@ -9,15 +9,12 @@ states, and a gate fitted on others would take that for distance.
 
 import json
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnxruntime import InferenceSession
 from pydantic import Field
 
 from artifact.config import Config
@@ -26,17 +23,16 @@ from artifact.errors import ExportError
 from artifact.manifest import read_manifest, write_json
 from artifact.progress import progress
 from artifact.stage import Stage, Work, run_stage
-from export.domain import DOMAIN, MEANS, add_distance, add_means, make_output
-from export.domain_fit import Fit, fit_gate
+from export.domain import DOMAIN, add_distance, add_means
+from export.domain_fit import Weighting, fit_gate
 from export.proof import PROOF, add_distances
+from pipeline.guard_graphs import ask, check_same, count_layers, layer_means
 from pipeline.guard_texts import Parts, read_parts
-from serve.bundle import DESCRIPTION, Bundle, BundleInfo, DomainGate, open_bundle
-from serve.engine import Tokens
-from serve.padding import cut_batches, pad
-from serve.runtime import BATCH_TOKENS, Runtime
+from serve.bundle import DESCRIPTION, Bundle, DomainGate, open_bundle
+from serve.runtime import Runtime
 from serve.session import open_session
 
-VERSION = 1
+VERSION = 2
 COMPARED_TEXTS = 256
 """Held-out texts on which all other outputs have to be the same bits as before."""
 
@@ -44,8 +40,6 @@ _CARD = f"""
 `{DOMAIN}` (batch) is one output more: how far each text is from those the gate was fitted on, about 1 for texts like
 them. `understudy.json` holds the threshold of each precision under `domain`.
 """
-
-Array = NDArray[Any]
 
 
 class Bound(Config):
@@ -65,6 +59,8 @@ class GuardConfig(Config):
     """The share of held-out texts that pass."""
     most_texts: int = Field(default=8000, gt=0)
     """Of a larger file so many are drawn: covariances do not get better for ever."""
+    weighting: Weighting = "equal"
+    """Of the layers' distances."""
     parity: Bound | None = None
 
 
@@ -91,6 +87,7 @@ def guard_stage(
     field: str = "text",
     quantile: float = 0.95,
     most_texts: int = 8000,
+    weighting: Weighting = "equal",
 ) -> tuple[Stage, Work]:
     """The stage that guards `precisions` of `bundle`, all when none is named, and its work, for `run_stage`.
 
@@ -112,6 +109,7 @@ def guard_stage(
         precisions=tuple(dict.fromkeys(precisions)) or tuple(opened.info.precisions),
         quantile=quantile,
         most_texts=most_texts,
+        weighting=weighting,
         parity=Bound(float32_max_abs_error=parity["float32_max_abs_error"]) if parity else None,
     )
     stage = Stage(
@@ -134,7 +132,7 @@ def run_guard(bundle: Bundle, out: Path, config: GuardConfig, texts: Path, held_
     about: dict[str, Any] = {}
     with progress(f"guard {bundle.info.name}", total=len(config.precisions)) as advance:
         for precision in config.precisions:
-            gates[precision], about[precision] = _guard(bundle, precision, parts, out, config.quantile)
+            gates[precision], about[precision] = _guard(bundle, precision, parts, out, config)
             advance(1, precision)
     info = bundle.info.model_copy(
         update={
@@ -153,22 +151,23 @@ def run_guard(bundle: Bundle, out: Path, config: GuardConfig, texts: Path, held_
 
 
 def _guard(
-    bundle: Bundle, precision: str, parts: Parts, out: Path, quantile: float
+    bundle: Bundle, precision: str, parts: Parts, out: Path, config: GuardConfig
 ) -> tuple[DomainGate, dict[str, Any]]:
     """Write the guarded graph of one precision; its gate, and what was measured of it."""
-    info, runtime = bundle.info, Runtime.open(bundle, precision)
+    info, runtime, quantile = bundle.info, Runtime.open(bundle, precision), config.quantile
     threads = runtime.threads
     held_out = runtime.tokenize(parts.held_out)
     before = bundle.graph(precision)[1]
     after = out / info.precisions[precision]
-    layers = _count_layers(bundle)
-    fit = _fit(before, runtime.tokenize(parts.fitted), info, layers, threads)
+    layers = count_layers(bundle)
+    means = layer_means(before, runtime.tokenize(parts.fitted), info, layers, threads)
+    fit = fit_gate(means, config.weighting)
     model = onnx.load(before)
     add_distance(model, add_means(model, layers), fit.gate)
     after.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(model, after)
-    _check_same(before, after, runtime.tokenize(parts.held_out[:COMPARED_TEXTS]), info)
-    distances = _ask(open_session(after, info, threads), held_out, info, [DOMAIN])[DOMAIN]
+    check_same(before, after, runtime.tokenize(parts.held_out[:COMPARED_TEXTS]), info)
+    distances = ask(open_session(after, info, threads), held_out, info, [DOMAIN])[DOMAIN]
     if not np.isfinite(distances).all():
         raise ExportError(f"the gate of {precision} answers with NaN or infinity", "name more and more varied texts")
     threshold = float(np.quantile(distances, quantile, method="higher"))
@@ -184,49 +183,6 @@ def _guard(
         "layer_shrinkage": [round(shrinkage, 6) for shrinkage in fit.shrinkage],
         "added_bytes": after.stat().st_size - before.stat().st_size,
     }
-
-
-def _count_layers(bundle: Bundle) -> int:
-    found = read_manifest(bundle.directory).facts.get("layers")
-    if not isinstance(found, int):
-        raise ExportError(f"{bundle.directory} does not say how many layers its model has", "export it again")
-    return found
-
-
-def _fit(graph: Path, tokens: Tokens, info: BundleInfo, layers: int, threads: int) -> Fit:
-    """The gate of the texts as this graph sees them."""
-    model = onnx.load(graph)
-    make_output(model, add_means(model, layers))
-    with tempfile.TemporaryDirectory(prefix="understudy-guard-") as scratch:
-        path = Path(scratch) / "means.onnx"
-        onnx.save(model, path)
-        means = _ask(open_session(path, info, threads), tokens, info, [MEANS])[MEANS]
-    if not np.isfinite(means).all():
-        raise ExportError(f"{graph.name} has hidden states that are NaN or infinite", "export it again")
-    return fit_gate(means)
-
-
-def _check_same(before: Path, after: Path, tokens: Tokens, info: BundleInfo) -> None:
-    """Raise `ExportError` unless both graphs answer alike, to the bit, in all that `before` answers."""
-    sessions = [open_session(path, info, 1) for path in (before, after)]
-    names = [output.name for output in sessions[0].get_outputs()]
-    for batch in cut_batches(tokens.lengths, BATCH_TOKENS):
-        inputs = pad([tokens.encodings[row] for row in batch], info)
-        for name, old, new in zip(names, *(session.run(names, inputs) for session in sessions), strict=True):
-            if old.tobytes() != new.tobytes():
-                hint = "this version of onnxruntime computes a graph otherwise when it has one output more"
-                raise ExportError(f"with the gate, {name} of {before.name} is no longer the same bits", hint)
-
-
-def _ask(session: InferenceSession, tokens: Tokens, info: BundleInfo, names: Sequence[str]) -> dict[str, Array]:
-    """Outputs `names`, a row for each text, computed in batches as serving cuts them."""
-    rows: dict[str, list[Array]] = {name: [np.empty(0)] * len(tokens.lengths) for name in names}
-    for batch in cut_batches(tokens.lengths, BATCH_TOKENS):
-        found = session.run(list(names), pad([tokens.encodings[row] for row in batch], info))
-        for name, values in zip(names, found, strict=True):
-            for row, value in zip(batch, values, strict=True):
-                rows[name][row] = value
-    return {name: np.stack(values) for name, values in rows.items()}
 
 
 def _copy_rest(bundle: Bundle, out: Path, precisions: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from artifact.config import parse_config
 from artifact.dataset import DatasetInfo, Example, read_info, read_split, write_dataset
 from artifact.errors import ConfigError, DataError
+from artifact.stage import run_stage
 from pipeline.data import data_stage, held_out_of, run_data
 from pipeline.data_config import DataConfig
 from pipeline.data_rows import join_words
@@ -363,3 +364,20 @@ def test_examples_of_every_task_come_back_as_they_were_written(tmp_path):
     assert read_split(tmp_path, "test") == rows
     assert read_info(tmp_path) == info
     assert rows[3].texts == ("c", "x", "y")
+
+
+def test_a_column_names_the_groups(tmp_path):
+    """Oracle: the rows written; rows from elsewhere keep theirs, and a row without one is an error."""
+    rows = [{"text": f"{n}", "label": "in" if n % 3 else "out", "source": f"s{n % 2}"} for n in range(12)]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    paths = {split: f"{split}.jsonl" for split in ("train", "validation", "test")}
+    config = DataConfig(
+        source={"kind": "files", "directory": tmp_path, **paths}, group_field="source", out_of_domain_labels=("out",)
+    )
+    run_stage(*data_stage(config, tmp_path / "data"))
+    assert sorted(read_info(tmp_path / "data").groups) == ["s0", "s1"]
+    for split in ("test", "out_of_domain"):
+        assert all(row.group == f"s{int(row.text) % 2}" for row in read_split(tmp_path / "data", split))
+    with pytest.raises(DataError, match="has no field 'origin'"):
+        run_stage(*data_stage(config.model_copy(update={"group_field": "origin"}), tmp_path / "other"))

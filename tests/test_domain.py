@@ -3,7 +3,6 @@
 import dataclasses
 import gzip
 import json
-import math
 import random
 import re
 import shutil
@@ -22,12 +21,9 @@ from transformers import AutoModelForSequenceClassification
 from artifact.errors import ArtifactError, ExportError, ParityError
 from artifact.manifest import open_artifact
 from artifact.stage import run_stage
-from benchmarks.out_of_domain.__main__ import measure_row
-from benchmarks.out_of_domain.page import render
-from benchmarks.out_of_domain.scores import measure_scores, with_intervals
 from export.config import CalibrationConfig, ExportConfig, InvarianceConfig, Parity
 from export.domain import DOMAIN, MEANS, add_means, make_output
-from export.domain_fit import weigh
+from export.domain_fit import fit_gate, layer_distances, weigh
 from export.graph import export_graph
 from export.proof import PROOF, prove_again
 from export.run import export_stage
@@ -98,7 +94,7 @@ def means_longhand(root, runtime, texts) -> np.ndarray:
 
 
 def test_distances_are_those_of_the_equations(root, guarded):
-    """Oracle: hidden states of transformers, scikit-learn's precision matrix and its one-class machine, longhand."""
+    """Oracle: hidden states of transformers and scikit-learn's precision matrix, longhand."""
     parts = read_parts(root / "texts.jsonl", field="text", quantile=0.95, most_texts=8000)
     fitted, asked = (means_longhand(root, guarded["float32"], texts) for texts in (parts.fitted, parts.held_out))
     columns = []
@@ -106,9 +102,7 @@ def test_distances_are_those_of_the_equations(root, guarded):
         shrunk = LedoitWolf().fit(fitted[:, layer])
         away = [means[:, layer] - shrunk.location_ for means in (fitted, asked)]
         columns.append([np.einsum("th,hk,tk->t", each, shrunk.precision_, each) / 32 for each in away])
-    inside, found = (np.stack(each, axis=1) for each in zip(*columns, strict=True))
-    direction = OneClassSVM(kernel="linear", nu=0.1).fit(inside).coef_[0]
-    expected = found @ direction / direction.sum()
+    expected = np.mean([found for _, found in columns], axis=0)
     np.testing.assert_allclose(guarded["float32"].run(parts.held_out).domain, expected, rtol=1e-3)
     assert np.median(expected) == pytest.approx(1, abs=0.5)
 
@@ -272,6 +266,28 @@ def test_weights_are_never_negative():
     np.testing.assert_array_equal(weigh(np.zeros((300, 5))), np.full(5, 0.2))
 
 
+def test_layers_may_weigh_alike():
+    """Oracle: scikit-learn's shrunk precision matrices, and the plain mean of the layers' distances."""
+    means = np.random.default_rng(0).normal(size=(200, 3, 8)) * np.arange(1, 9)
+    gate = fit_gate(means, "equal").gate
+    np.testing.assert_array_equal(gate.weights, np.full(3, 1 / 3))
+    for layer, distances in enumerate(layer_distances(means, gate).T):
+        shrunk = LedoitWolf().fit(means[:, layer])
+        np.testing.assert_allclose(distances, shrunk.mahalanobis(means[:, layer]) / 8, rtol=1e-6)
+    svm = OneClassSVM(kernel="linear", nu=0.1).fit(layer_distances(means, gate)).coef_[0]
+    np.testing.assert_allclose(fit_gate(means, "svm").gate.weights, svm / svm.sum())
+
+
+def test_layers_may_weigh_as_a_machine_says(root, tmp_path):
+    """Oracle: the weights in the facts, and the request."""
+    texts = root / "texts.jsonl"
+    stage, work = guard_stage(root / "bundle", texts, tmp_path / "guarded", ("int8",), weighting="svm")
+    weights = run_stage(stage, work).facts["domain"]["int8"]["layer_weights"]
+    assert sum(weights) == pytest.approx(1, abs=1e-5)
+    assert weights[0] != weights[1]
+    assert open_artifact(root / "guarded").facts["domain"]["int8"]["layer_weights"] == [0.5, 0.5]
+
+
 def test_the_command(root, tmp_path, capsys):
     """Oracle: the exit code, and the thresholds of `understudy.json` on stdout."""
     command = ["guard", str(root / "bundle"), "--texts", str(root / "texts.jsonl"), "--out", str(tmp_path / "guarded")]
@@ -339,34 +355,3 @@ def test_verdicts():
     assert domain_of(object(), outputs)[1] == {"score": 2.0, "flag": None}
     assert domain_of(Gated(), dataclasses.replace(outputs, domain=None)) is None
     assert domain_headers(object(), outputs) == {}
-
-
-def test_measures_of_telling_apart():
-    """Oracle: scikit-learn's area, and the definitions counted out."""
-    random = np.random.default_rng(0)
-    inside, outside = random.gamma(4, 0.25, 300), random.gamma(6, 0.3, 90)
-    found = measure_scores(inside, outside)
-    pairs = (outside[:, None] > inside).mean()
-    assert found["auroc"] == pytest.approx(pairs)
-    passing = np.sort(inside)[math.ceil(0.95 * 300) - 1]
-    assert found["fpr95"] == pytest.approx((outside <= passing).mean())
-    told = max(((outside > at).mean() + (inside <= at).mean()) / 2 for at in np.concatenate([inside, outside]))
-    assert found["dtacc"] == pytest.approx(told)
-    apart = measure_scores(inside, outside + 100)
-    assert apart == pytest.approx({"auroc": 1, "aupr_in": 1, "aupr_out": 1, "fpr95": 0, "dtacc": 1})
-    value, low, high = with_intervals(inside, outside)["auroc"]
-    assert low < value < high
-
-
-def test_the_page_of_the_benchmark(root):
-    """Oracle: the counts of flags; every row is there."""
-    texts = {"test": make_texts(40), "out_of_domain": ["w599 " * count for count in range(3, 15)]}
-    row = measure_row(root / "guarded", "int8", texts)
-    rows = {"student/int8, train": row, "student/int8, validation": row}
-    machine = {"processor": "none", "usable_cores": 1}
-    counts = {split: len(some) for split, some in texts.items()}
-    page = render({"tiny": {"rows": rows, "texts": counts, "quantile": 0.95, "machine": machine}})
-    flagged = sum(distance > row["gate"]["threshold"] for distance in row["distances"]["test"])
-    assert f"| {flagged / 40:.1%} (" in page
-    assert page.count("| gate, student/int8") == 2
-    assert page.count("| softmax, student/int8") == 1

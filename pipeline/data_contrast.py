@@ -74,7 +74,7 @@ def read_contrast(
 
 def _own(source: Contrast, split: str, text_field: str, label_field: str, outside: Sequence[str]) -> Iterator[Row]:
     """Each row of a file of in-domain text, its label forgotten unless it says that the row is none."""
-    from distill.corpus import parse_object, read_lines
+    from distill.rows import parse_object, read_lines
 
     path = source.files()[split]
     for number, line in read_lines(path):

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from artifact.dataset import Example, read_info, read_split
-from artifact.manifest import read_manifest
+from artifact.manifest import Request, read_manifest, seal
 from benchmarks.bilingual.__main__ import write
+from benchmarks.bilingual.record import main as write_record
+from benchmarks.systems.records import read_systems
 from pipeline.__main__ import main
 from pipeline.recipe import load_recipe
 
@@ -88,3 +90,26 @@ def test_names_are_found_in_a_language_they_were_never_told_in(tmp_path):
     quality = read_manifest(tmp_path / "out" / "evaluation").facts["quality"]
     assert quality["teacher/float32"]["value"] > 0.95
     assert quality["student/int8"]["low"] > 0.85
+
+
+def test_a_record_holds_what_bundles_said_of_each_language(tmp_path):
+    """Oracle: the evaluation that it is made from, written by hand."""
+    interval = {"value": 0.5, "low": 0.4, "high": 0.6}
+    row = {"quality": interval, "ratio": interval, "agreement": interval, "groups": {"en": interval, "ar": interval}}
+    row |= {"predictions": [[0]]}
+    tree = {
+        "task": "token-classification", "metric": "span_f1", "reference": "a/float32", "labels": ["O"], "truths": [[0]],
+        "rows": {"a/pytorch": row, "a/int8": row | {"groups": {"ar": interval | {"value": 0.55}}}},
+    }  # fmt: skip
+    run, request = tmp_path / "run", Request(stage="x", version=1, config={}, inputs={})
+    for folder, kind, facts in (("evaluation", "evaluation", {}), ("models/a", "model", {"training_seconds": 1800.0})):
+        (run / folder).mkdir(parents=True)
+        (run / folder / f"{kind}.json").write_text(json.dumps(tree))
+        seal(run / folder, kind=kind, request=request, lineage={}, facts=facts)
+    out = tmp_path / "records" / "gigabert.json"
+    command = [f"POS=dev={run}", "--encoder", str(tmp_path / "none"), "--out", str(out), "--failure", "too small"]
+    assert write_record(command) == 0
+    (system,) = read_systems(out.parent).values()
+    assert [(figure.name, figure.value) for figure in system.rows] == [("POS=dev, a/int8, ar", 0.55)]
+    assert (system.hours, system.failures) == (0.5, ("too small",))
+    assert write_record([f"POS={tmp_path}", "--out", str(out)]) == 2

@@ -122,7 +122,9 @@ def _read_apart(tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: i
         for some in _chunks([row[place] for row in rows]):
             found = tokenizer(list(some), truncation=True, max_length=max_tokens)
             side.extend(torch.tensor(ids, dtype=torch.int32) for ids in found["input_ids"])
-    return Inputs(sides[0], None, [0] * len(rows), pairs=sides[1])
+    numbers: dict[str, int] = {}  # utterances that read alike are one, lest one be told from itself
+    known: list[Known] = [numbers.setdefault(right.strip(), len(numbers)) for _, right in rows]
+    return Inputs(sides[0], None, known, pairs=sides[1])
 
 
 def _read_questions(tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int, _: Reads) -> Inputs:

@@ -284,6 +284,24 @@ def test_losses_of_one_column():
     assert float(contrastive_loss(scores[:1, :1], 0.1)) == 0.0
 
 
+def test_an_utterance_is_not_told_from_itself(tmp_path):
+    """Oracle: the softmax written out without the column of the text that reads alike; numbers below 0 are unknown."""
+    torch.manual_seed(0)
+    scores = torch.randn(4, 4, requires_grad=True)
+    kept = [[0, 1, 3], [0, 1, 2, 3], [1, 2, 3], [0, 1, 2, 3]]  # 0 and 2 read alike
+    own = [scores[row, row] - torch.logsumexp(scores[row, columns], 0) for row, columns in enumerate(kept)]
+    found = contrastive_loss(scores, 1.0, torch.tensor([5, 6, 5, 7]))
+    torch.testing.assert_close(found, -torch.stack(own).mean())
+    found.backward()
+    assert torch.isfinite(scores.grad).all()
+    assert scores.grad[0, 2] == scores.grad[2, 0] == 0
+    torch.testing.assert_close(contrastive_loss(scores, 1.0, torch.full((4,), -1)), contrastive_loss(scores, 1.0))
+    assert float(contrastive_loss(scores.detach(), 1.0, torch.zeros(4, dtype=torch.long))) == 0.0
+    tokenizer = make_tokenizer()
+    rows = [Example(text=f"w{n}", pair=pair) for n, pair in enumerate(("light", "on", "light "))]
+    assert read_examples(tokenizer, rows, 12, Reads(task="response-selection", apart=True)).known == [0, 1, 0]
+
+
 def test_a_model_without_types_is_given_none(tmp_path):
     """Oracle: DistilBERT, which would refuse the input, answers as it does without."""
     torch.manual_seed(0)

@@ -66,7 +66,8 @@ def loss_of(  # noqa: PLR0911 - one a kind
     """The unweighted loss of one objective on one batch; several layers add up. No gradient reaches the teacher.
 
     `labels`, `weights` and the logits are rows, as `distill.judging` makes them. Of masked words, `labels` are the
-    tokens to be found, and the student's logits its scores of pieces there.
+    tokens to be found, and the student's logits its scores of pieces there; of pairs encoded apart, they number the
+    texts that answer, those that read alike alike.
     """
     teacher = teacher.detached()
     match objective:
@@ -97,7 +98,7 @@ def loss_of(  # noqa: PLR0911 - one a kind
                 return similarity_loss(theirs, ours)
             return embedding_loss(theirs, _project(projections, "embedding", ours, theirs), measure)
         case Ranking() | Contrastive():
-            return _matching_loss(objective, teacher, student, mask, models)
+            return _matching_loss(objective, teacher, student, mask=mask, models=models, labels=labels)
         case Logits():
             return _opinion_loss(objective, _logits(teacher), _logits(student), answers, weights)
         case Labels(smoothing=smoothing):
@@ -139,11 +140,17 @@ def _wants(objective: Objective, models: Models) -> tuple[Wanted, Wanted]:
 
 
 def _matching_loss(
-    objective: Ranking | Contrastive, teacher: Seen, student: Seen, mask: Bool[Tensor, "batch seq"], models: Models
+    objective: Ranking | Contrastive,
+    teacher: Seen,
+    student: Seen,
+    *,
+    mask: Bool[Tensor, "batch seq"],
+    models: Models,
+    labels: Tensor,
 ) -> Float[Tensor, ""]:
     ours = _scores(pool(student.hidden[models.student_depth], mask, objective.pooling))
     if isinstance(objective, Contrastive):
-        return contrastive_loss(ours, objective.temperature)
+        return contrastive_loss(ours, objective.temperature, labels[: len(ours)])  # the same for text and answer
     theirs = _scores(pool(teacher.hidden[models.teacher_depth], mask, objective.pooling))
     in_batch = objective.measure == "in_batch"
     return in_batch_loss(theirs, ours, objective.temperature) if in_batch else margin_mse_loss(theirs, ours)

@@ -5,7 +5,7 @@ negatives. Both losses see the batch as a whole: split in two, they are other nu
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
@@ -33,10 +33,17 @@ def in_batch_loss(
     return functional.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
 
 
-def contrastive_loss(scores: Float[Tensor, "batch batch"], temperature: float) -> Float[Tensor, ""]:
+def contrastive_loss(
+    scores: Float[Tensor, "batch batch"], temperature: float, texts: Int[Tensor, "batch"] | None = None
+) -> Float[Tensor, ""]:
     """Cross-entropy of each query's own text over the batch's, mean over queries (Henderson et al., arXiv 1705.00652).
 
-    0 for one alone, which has nothing to be told from.
+    `texts` numbers the batch's texts, those that read alike alike: another query's "thanks" answers this one as well as
+    its own, and is no negative of it. A number below 0 is like no other. 0 for a query with nothing to be told from.
     """
     own = torch.arange(len(scores), device=scores.device)
-    return functional.cross_entropy(scores.float() / temperature, own) if len(scores) > 1 else scores.sum() * 0
+    scores = scores.float() / temperature
+    if texts is not None:
+        alike = (texts[:, None] == texts) & (texts >= 0) & (own[:, None] != own)
+        scores = scores.masked_fill(alike, -torch.inf)
+    return functional.cross_entropy(scores, own) if len(scores) > 1 else scores.sum() * 0

@@ -61,7 +61,8 @@ class Manifest(Config):
 
     schema_version: int = 1
     kind: str
-    """`dataset`, `model`, `bundle`, `floor`, `calibration`, `evaluation`, `benchmark`, `report` or `package`."""
+    """`dataset`, `model`, `bundle`, `floor`, `calibration`, `evaluation`, `benchmark`, `report`, `selection` or
+    `package`."""
     request: Request
     recipe: str
     """Hash of what was asked."""

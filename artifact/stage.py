@@ -54,7 +54,8 @@ class Stage:
     """One piece of work: what is asked, of which sealed inputs, into which directory."""
 
     name: str
-    """`data`, `distill`, `export`, `floor`, `calibration`, `baseline`, `evaluate`, `bench`, `report` or `package`."""
+    """`data`, `distill`, `export`, `floor`, `calibration`, `baseline`, `evaluate`, `bench`, `report`, `selection` or
+    `package`."""
     version: int
     kind: str
     """Kind of the artefact that comes out."""

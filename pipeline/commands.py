@@ -10,9 +10,8 @@ import yaml
 from artifact.progress import console, say
 from pipeline.plan import make_plan, plan_steps
 from pipeline.recipe import Recipe, load_recipe
-from pipeline.rows import CALIBRATION
 from pipeline.runner import plan_lines, run_steps
-from pipeline.stages import Step, bundle_paths, model_paths, steps_of
+from pipeline.stages import Step, bundle_paths, model_paths, service_path, steps_of
 from pipeline.team import check_command
 
 
@@ -67,7 +66,8 @@ def _run_all(recipe: Recipe, root: Path, *, force: bool) -> int:
     say(f"page     {root / 'report' / 'report.html'}")
     if report.verdict != "fail":
         bundles = " ".join(str(bundle) for bundle in bundle_paths(recipe, root).values())
-        cascade = f" --config {root / CALIBRATION / 'service.yaml'}" if recipe.cascade is not None else ""
-        say(f"next     understudy serve {bundles} --default {recipe.candidate}{cascade}")
+        service = service_path(recipe, root)
+        config = f" --config {service / 'service.yaml'}" if service is not None else ""
+        say(f"next     understudy serve {bundles} --default {recipe.candidate}{config}")
     sys.stdout.write(json.dumps({"verdict": report.verdict, "report": str(root / "report" / "report.json")}) + "\n")
     return EXIT_CODES[report.verdict]

@@ -17,6 +17,8 @@ from serve.latency.worker import Measurable
 
 CALIBRATION = "calibration"
 """Folder of the cascade's threshold, below the output folder."""
+SELECTION = "selection"
+"""Folder of the thresholds for saying that no candidate is right."""
 
 
 class Row(Measurable, Protocol):

@@ -1,7 +1,7 @@
 """A recipe as a list of steps: which directories each reads, and which one it seals.
 
     out/demo/   data/  vocabularies/NAME/  models/NAME/  bundles/NAME/  floors/NAME/  calibration/  baseline/
-                evaluation/  benchmark/  report/  package/
+                evaluation/  benchmark/  report/  selection/  package/
 
 A step is made only when its turn comes, since its request holds the digests of what the steps before it sealed.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 from artifact.stage import Stage
 from distill.config_starts import Scratch, Transplant
 from pipeline.recipe import Recipe
-from pipeline.rows import CALIBRATION, measured_inputs, row_inputs
+from pipeline.rows import CALIBRATION, SELECTION, measured_inputs, row_inputs
 from pipeline.rows_config import Floor
 
 Command = Literal["data", "vocabulary", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
@@ -52,8 +52,16 @@ def steps_of(recipe: Recipe, root: Path) -> list[Step]:
         _evaluate_step(recipe, root),
         _bench_step(recipe, root),
         _report_step(recipe, root),
+        *_selection_steps(recipe, root),
         _package_step(recipe, root),
     ]
+
+
+def service_path(recipe: Recipe, root: Path) -> Path | None:
+    """Folder of the `service.yaml` by which the recipe's bundles are served; None where they need none."""
+    if recipe.cascade is not None:
+        return root / CALIBRATION
+    return root / SELECTION if recipe.data.task == "response-selection" else None
 
 
 def model_paths(recipe: Recipe, root: Path) -> dict[str, Path]:
@@ -179,16 +187,25 @@ def _report_step(recipe: Recipe, root: Path) -> Step:
     return Step("report", root / "report", (root / "evaluation", root / "benchmark"), make)
 
 
+def _selection_steps(recipe: Recipe, root: Path) -> list[Step]:
+    def make() -> tuple[Stage, Work]:
+        from pipeline.selection import selection_stage
+
+        return selection_stage(recipe, root)
+
+    chooses = service_path(recipe, root) == root / SELECTION
+    return [Step("package", root / SELECTION, (root / "evaluation",), make)] if chooses else []
+
+
 def _package_step(recipe: Recipe, root: Path) -> Step:
-    bundles = bundle_paths(recipe, root)
-    calibration = root / CALIBRATION if recipe.cascade is not None else None
+    bundles, service = bundle_paths(recipe, root), service_path(recipe, root)
 
     def make() -> tuple[Stage, Work]:
         from serve.package import package_stage
 
-        return package_stage(bundles, recipe.candidate, root / "package", service=calibration)
+        return package_stage(bundles, recipe.candidate, root / "package", service=service)
 
-    needed = (*bundles.values(), *([calibration] if calibration else []))
+    needed = (*bundles.values(), *([service] if service else []))
     return Step("package", root / "package", needed, make)
 
 

@@ -20,6 +20,15 @@ class Generator(Config):
     seed: int = Field(default=1, ge=0)
 
 
+class Conversations(Config):
+    """Conversations that the project generates itself, for `response-selection`."""
+
+    kind: Literal["conversations"]
+    grammar: Path
+    """YAML of topics, such as `recipes/noesis/conversations.yaml`."""
+    seed: int = Field(default=1, ge=0)
+
+
 class Files(Config):
     """Local files: JSON lines, CSV or Parquet, compressed or not."""
 
@@ -89,7 +98,7 @@ class Hub(Config):
     test: str = "test"
 
 
-Source = Annotated[Generator | Files | Contrast | Dstc8 | Hub, Field(discriminator="kind")]
+Source = Annotated[Generator | Conversations | Files | Contrast | Dstc8 | Hub, Field(discriminator="kind")]
 
 
 class Fields(Config):
@@ -192,7 +201,7 @@ class DataConfig(Config):
             yield f"a grammar generates text with classes or words with tags, not data for the task {self.task}"
         if isinstance(source, Contrast) and self.task != "classification":
             yield f"source kind contrast has two labels, which the task {self.task} does not read"
-        if isinstance(source, Dstc8) and self.task != "response-selection":
-            yield f"source kind dstc8 is of the task response-selection, not {self.task}"
+        if isinstance(source, Dstc8 | Conversations) and self.task != "response-selection":
+            yield f"source kind {source.kind} is of the task response-selection, not {self.task}"
         if isinstance(source, Files) and self.task == "response-selection" and not (source.validation and source.test):
             yield "response-selection needs source.validation and source.test, whose rows have candidates"

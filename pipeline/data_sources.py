@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from artifact.dataset import Split, Task
 from artifact.errors import DataError
-from pipeline.data_config import DataConfig, Dstc8, Fields, Files, Generator, Hub, Source
+from pipeline.data_config import Conversations, DataConfig, Dstc8, Fields, Files, Generator, Hub, Source
 from pipeline.data_contrast import Contrast
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
@@ -42,15 +42,10 @@ def source_files(source: Source) -> dict[str, Path]:
     match source:
         case Generator(grammar=grammar):
             files = {"grammar": grammar} | {f"grammar:{p.name}": p for p in sorted(grammar.parent.glob("*.yaml"))}
+        case Conversations(grammar=grammar):
+            files = {"grammar": grammar}
         case Files():
-            files = {}
-            for split in LEARNT:
-                named = getattr(source, split)
-                for group, folder in source.folders(split).items():
-                    prefix = "" if group is None else f"{group}/"
-                    files[prefix + (split if named else "train")] = folder / (named or source.train)
-            if source.out_of_domain is not None:
-                files["out_of_domain"] = source.directory / source.out_of_domain
+            files = _named_files(source)
         case Contrast() | Dstc8():
             files = source.files()
         case Hub():
@@ -64,10 +59,22 @@ def source_files(source: Source) -> dict[str, Path]:
     return files
 
 
+def _named_files(source: Files) -> dict[str, Path]:
+    files = {}
+    for split in LEARNT:
+        named = getattr(source, split)
+        for group, folder in source.folders(split).items():
+            prefix = "" if group is None else f"{group}/"
+            files[prefix + (split if named else "train")] = folder / (named or source.train)
+    if source.out_of_domain is not None:
+        files["out_of_domain"] = source.directory / source.out_of_domain
+    return files
+
+
 def without_paths(source: Source) -> Source:
     """The same data in another folder is the same request: content counts, by digest."""
     match source:
-        case Generator():
+        case Generator() | Conversations():
             return source.model_copy(update={"grammar": Path(source.grammar.name)})
         case Files() | Contrast() | Dstc8():
             return source.model_copy(update={"directory": Path()})
@@ -83,6 +90,11 @@ def read_tables(config: DataConfig) -> Iterator[Table]:
             columns = (fields.text, fields.label or "label")
             for name, pairs in _generated(source, config.task).items():
                 yield Table(cast("Split", name), columns, [dict(zip(columns, pair, strict=True)) for pair in pairs])
+        case Conversations():
+            from pipeline.conversations import generate_conversations
+
+            for name, rows in generate_conversations(source.grammar, source.seed).items():
+                yield Table(cast("Split", name), tuple(rows[0]), rows)
         case Files():
             yield from _read_files(source, fields)
         case Contrast():

@@ -1,0 +1,1 @@
+"""NOESIS II: rankers as deployed, one that picks before another that reads, and the page about both."""

@@ -1,9 +1,8 @@
-"""A bi-encoder picks, a cross-encoder reads what it picked: quality and milliseconds of both together, as /rerank works.
+"""A bi-encoder picks, a cross-encoder reads what it picked: quality and milliseconds of both, as /rerank works.
 
-    found = measure_rerank(Path("out/noesis-cross"), "retriever/int8", "student/int8", k=10)
+found = measure_rerank(Path("out/noesis-cross"), "retriever/int8", "student/int8", k=10)
 """
 
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,7 +78,8 @@ def measure_rerank(root: Path, retriever: str, reader: str, k: int) -> dict[str,
     limits = {name: NoneThreshold(value=min(threshold, 2.0), queries=len(validation))}
     row = score_all(asked, predictions, name, seed=1, thresholds=limits)[name]
     times = _time(pair, pick_evenly(test, TIMED))
-    return {"name": name, "row": row.model_dump(mode="json"), "threads": threads, **times}
+    found = {"name": name, "picks": retriever, "reads": reader, "k": k, "threads": threads}
+    return {**found, "row": row.model_dump(mode="json"), **times}
 
 
 def _answers(pair: Pair, examples: Sequence[Example], step: Callable[[], None]) -> list[tuple[float, float]]:
@@ -111,8 +111,3 @@ def _time(pair: Pair, examples: Sequence[Example]) -> dict[str, list[float]]:
         found["kept_ms"].append(1e3 * (done - embedded))
         found["all_read_ms"].append(1e3 * (time.perf_counter() - done))
     return found
-
-
-def median_ms(samples: Sequence[float]) -> float:
-    """The median; samples are few, so its interval is not given."""
-    return statistics.median(samples)

@@ -1,20 +1,28 @@
 """NOESIS II's recipes: the conversations of the smoke run, and how thresholds reach a service."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from serve_client import open_client
+from tiny_models import save_teacher
 
 from artifact.config import parse_config
+from artifact.dataset import read_split
 from artifact.errors import ConfigError, DataError
 from artifact.manifest import Origin, Request, seal
 from pipeline.conversations import generate_conversations
 from pipeline.data_config import DataConfig
+from pipeline.gate import read_report
 from pipeline.recipe import load_recipe
 from pipeline.selection import run_selection
 from pipeline.stages import service_path, steps_of
 from serve.config import read_service_config
+from serve.http.app import create_app
+from serve.runtime import Runtime
 from serve.selection.config import SelectionConfig
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes" / "noesis"
@@ -123,3 +131,61 @@ def test_a_recipe_that_chooses_is_served_by_its_thresholds(tmp_path):
         assert [step.out.name for step in steps_of(recipe, tmp_path)][-2:] == ["selection", "package"]
     assert service_path(load_recipe(RECIPES.parent / "sst2.yaml"), tmp_path) is None
     assert service_path(load_recipe(RECIPES.parent / "demo.yaml"), tmp_path) == tmp_path / "calibration"
+
+
+SMALL = (
+    "data.rows={train: 60, validation: 20, test: 30}",
+    "export={parity: {int8_min_cosine: 0.5, batch_sizes: [1, 2], lengths: [1, 8]}, min_quality: null}",
+    "models.bi-teacher.deploy=false", "models.cross-teacher.deploy=false", "gates={}", "bench.rounds=2", "bench.max_rounds=2", "bench.texts=4", "models.bi-student.start.layers=[1]",
+    *(f"models.{name}.max_tokens=48" for name in ("bi-teacher", "bi-student", "cross-teacher", "cross-student")),
+)  # fmt: skip
+
+
+def run_smoke(out: Path, *overrides: str) -> tuple[int, str]:
+    """The exit code and what it told, on the terminal."""
+    command = [sys.executable, "-m", "pipeline", "run", str(RECIPES / "smoke.yaml"), *overrides, "--out", str(out)]
+    done = subprocess.run(command, cwd=RECIPES.parent.parent, capture_output=True, text=True, check=False)
+    return done.returncode, done.stderr
+
+
+def check_service(out: Path) -> None:
+    """Oracle: what the evaluation kept of each test query, asked again of a service with the bundles and thresholds."""
+    report = read_report(out / "report")
+    config = read_service_config(out / "selection" / "service.yaml")
+    rows = [row.partition("/") for row in report.evaluation.rows if row.endswith(("/float32", "/int8"))]
+    engines = [Runtime.open(out / "bundles" / model, precision, threads=1) for model, _, precision in rows]
+    examples = read_split(out / "data", "test")[:6]
+    with open_client(create_app({engine.name: engine for engine in engines}, report.candidate, config)) as client:
+        for engine in engines:
+            row = report.evaluation.rows[engine.name]
+            chosen = (config.selection or {}).get(engine.name)
+            assert (chosen is None) == (row.none_threshold.value >= 2)
+            for example, (rank, best) in zip(examples, row.predictions, strict=False):
+                asked = {"model": engine.name, "query": example.text, "return_none": True, "texts": example.candidates}
+                told = client.post("/rerank", asked).json()
+                assert told["none"]["score"] == pytest.approx(1 - best, abs=0.02)  # int8 answers by its company
+                if chosen is not None:
+                    assert told["none"]["threshold"] == pytest.approx(row.none_threshold.value)
+                first = [item["index"] for item in told["ranks"]][:1]
+                assert (first == [example.label]) == (rank == 1) or told["ranks"][0]["score"] - best < 0.02
+
+
+@pytest.mark.slow
+def test_the_smoke_recipe_reaches_a_service(tmp_path):
+    """Oracle: the rows of the report, and `check_service`; tiny models, of which only the students are deployed."""
+    save_teacher(tmp_path / "tiny", layers=2)
+    code, told = run_smoke(tmp_path / "out", f"models.bi-teacher.start.source={tmp_path / 'tiny'}", *SMALL)
+    assert code == 0, told
+    report = read_report(tmp_path / "out" / "report")
+    assert {"bi-student/pytorch", "bi-student/int8", "cross-student/int8", "tf-idf"} <= set(report.evaluation.rows)
+    assert report.evaluation.metric == "mean_mrr_recall_10"
+    check_service(tmp_path / "out")
+
+
+@pytest.mark.long
+def test_the_smoke_recipe_passes(tmp_path):
+    """Oracle: its own gates; the command that serves it names its thresholds; and `check_service`."""
+    code, told = run_smoke(tmp_path / "out")
+    assert code == 0, told
+    assert f"--config {tmp_path / 'out' / 'selection' / 'service.yaml'}" in "".join(told.split("\n"))
+    check_service(tmp_path / "out")

@@ -136,7 +136,8 @@ def test_a_recipe_that_chooses_is_served_by_its_thresholds(tmp_path):
 SMALL = (
     "data.rows={train: 60, validation: 20, test: 30}",
     "export={parity: {int8_min_cosine: 0.5, batch_sizes: [1, 2], lengths: [1, 8]}, min_quality: null}",
-    "models.bi-teacher.deploy=false", "models.cross-teacher.deploy=false", "gates={}", "bench.rounds=2", "bench.max_rounds=2", "bench.texts=4", "models.bi-student.start.layers=[1]",
+    "models.bi-teacher.deploy=false", "models.cross-teacher.deploy=false", "gates={}", "bench.rounds=2",
+    "bench.max_rounds=2", "bench.texts=4", "models.bi-student.start.layers=[1]",
     *(f"models.{name}.max_tokens=48" for name in ("bi-teacher", "bi-student", "cross-teacher", "cross-student")),
 )  # fmt: skip
 

@@ -104,13 +104,7 @@ def read_tables(config: DataConfig) -> Iterator[Table]:
             for name, pairs in read_contrast(source, *columns, config.out_of_domain_labels).items():
                 yield Table(cast("Split", name), columns, [dict(zip(columns, pair, strict=True)) for pair in pairs])
         case Dstc8():
-            from pipeline.data_dstc8 import read_dialogues
-
-            for split in LEARNT:
-                path, evaluated = source.directory / getattr(source, split), split in EVALUATED
-                with _readable(str(path)):
-                    rows = list(read_dialogues(path, fields, evaluated=evaluated))
-                yield Table(split, tuple(rows[0]) if rows else (), rows)
+            yield from _read_dstc8(source, fields)
         case Hub():
             yield from _read_hub(source, fields)
 
@@ -124,6 +118,16 @@ def _generated(source: Generator, task: Task) -> Mapping[str, Sequence[tuple[Any
         rows = generate_tagged(source.grammar, source.seed)
         return {split: [(list(words), list(tags)) for words, tags in some] for split, some in rows.items()}
     return generate(source.grammar, source.seed)
+
+
+def _read_dstc8(source: Dstc8, fields: Fields) -> Iterator[Table]:
+    from pipeline.data_dstc8 import read_dialogues
+
+    for split in LEARNT:
+        path, evaluated = source.directory / getattr(source, split), split in EVALUATED
+        with _readable(str(path)):
+            rows = list(read_dialogues(path, fields, evaluated=evaluated))
+        yield Table(split, tuple(rows[0]) if rows else (), rows)
 
 
 def _read_files(source: Files, fields: Fields) -> Iterator[Table]:

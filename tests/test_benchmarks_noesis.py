@@ -72,6 +72,9 @@ FOUND = {
         "name": "retriever/int8 picks 10, student/int8 reads", "picks": "retriever/int8", "reads": "student/int8",
         "row": row(0.55), "new_ms": [200.0, 210.0], "kept_ms": [50.0, 60.0], "all_read_ms": [500.0, 510.0],
     }],
+    "kept": [{
+        "row": "student/int8", "queries": 50, "largest_difference": 0.00123, "other_first": 2, "same_bits_again": True,
+    }],
     "machine": {"processor": "One", "usable_cores": 2}, "load": {"before": 0.1, "after": 9.0},
 }  # fmt: skip
 
@@ -82,8 +85,9 @@ def test_the_page_says_what_was_found(tmp_path):
     page = (tmp_path / "noesis.md").read_text(encoding="utf-8")
     for expected in (
         "| **student/int8** | 29.0 % [27.0, 31.0]", "has 58.0 % [56.0, 60.0] of MRR and R@10, 97.0 % of its teacher's",
-        "Provisional", "load average 0.1 before and 9.0 after", "300 test queries (60", "| 205 ms | 55 ms |",
+        "Provisional", "load average 0.1 before and 9.0 after", "300 test queries (60", "| 205 ms | 55 ms | 505 ms |",
         "| 0.325 |", "| 64.9 % |", "1.50 hours",
+        "| student/int8 | 50 | 0.0012 | 2 | the same bits |",
     ):  # fmt: skip
         assert expected in page, expected
     faults = failures(FOUND)

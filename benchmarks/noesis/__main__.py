@@ -14,6 +14,7 @@ from typing import Any
 
 from artifact.manifest import write_json
 from artifact.progress import say
+from benchmarks.noesis.kept import measure_kept
 from benchmarks.noesis.page import write_page
 from benchmarks.noesis.rerank import measure_rerank
 from pipeline.gate import read_report
@@ -25,6 +26,9 @@ RESULTS = Path(__file__).parent / "results" / "noesis.json"
 PAGE = Path("docs/results/noesis.md")
 PAIRS = (("retriever/float32", "teacher/float32"), ("retriever/int8", "student/int8"))
 """Who picks and who reads, of the second folder's rows."""
+KEPT = ("student/float32", "student/int8")
+"""Whose kept vectors are compared with new ones, of the first folder's rows, on so many queries."""
+KEPT_QUERIES = 50
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -48,7 +52,9 @@ def measure(bi: Path, cross: Path) -> dict[str, Any]:
     pairs = [measure_rerank(cross, retriever, reader, MOST_RESCORED) for retriever, reader in PAIRS]
     for pair in pairs:
         pair["row"].pop("predictions")
-    return {**reports, "pairs": pairs, "machine": fingerprint(), "load": {"before": before, "after": load_average()}}
+    kept = [measure_kept(bi, row, KEPT_QUERIES) for row in KEPT]
+    load = {"before": before, "after": load_average()}
+    return {**reports, "pairs": pairs, "kept": kept, "machine": fingerprint(), "load": load}
 
 
 def summary_of(report: Report) -> dict[str, Any]:

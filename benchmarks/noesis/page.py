@@ -115,6 +115,9 @@ def _lines(found: Found) -> Iterator[str]:
         yield from _gates(found[part])
     yield "## Milliseconds a query of 100 candidates\n"
     yield from _times(found)
+    yield "## Vectors that are kept\n"
+    yield "The same queries of `/rerank`, of a service that keeps the candidates' vectors and of one that keeps none.\n"
+    yield from _table(["row", "queries", "largest difference", "other first candidate", "again"], _kept_rows(found))
     yield "## Beside the published figures\n"
     yield from _table(["system", *(f"R@{k}" for k in RECALLS), "MRR", "from"], _paper_rows(found))
     yield from (f"* {line}" for line in DIFFERS)
@@ -159,12 +162,18 @@ def _times(found: Found) -> Iterator[str]:
     rows: list[Sequence[str]] = []
     for part in ("bi", "cross"):
         times = {name: Interval.model_validate(ms) for name, ms in found[part]["p50_ms"].items()}
-        rows.extend((f"{name}, {part}", str(format_ms(ms)), MISSING) for name, ms in times.items())
+        rows.extend((f"{name}, {part}", str(format_ms(ms)), MISSING, MISSING) for name, ms in times.items())
     rows.extend(
-        (pair["name"], *(f"{statistics.median(pair[key]):.0f} ms" for key in ("new_ms", "kept_ms")))
+        (pair["name"], *(f"{statistics.median(pair[key]):.0f} ms" for key in ("new_ms", "kept_ms", "all_read_ms")))
         for pair in found["pairs"]
     )
-    yield from _table(["row", "median", "with the candidates' vectors kept"], rows)
+    yield from _table(["row", "median", "with the candidates' vectors kept", "its reader alone, of all"], rows)
+
+
+def _kept_rows(found: Found) -> Iterator[Sequence[str]]:
+    for one in found["kept"]:
+        again = "the same bits" if one["same_bits_again"] else "other bits"
+        yield (one["row"], str(one["queries"]), f"{one['largest_difference']:.2g}", str(one["other_first"]), again)
 
 
 def _paper_rows(found: Found) -> Iterator[Sequence[str]]:

@@ -1,13 +1,12 @@
 """What a retriever and a reader do together, beside the service; and the page of it all."""
 
-import json
-
 import numpy as np
 import pytest
 
 from artifact.dataset import Example
 from benchmarks.noesis.page import COMMANDS, failures, system_of, write_page
 from benchmarks.noesis.rerank import Pair
+from benchmarks.systems.records import read_systems
 from serve.engine import Outputs
 
 CANDIDATES = tuple("abcdef")
@@ -94,11 +93,12 @@ def test_the_page_says_what_was_found(tmp_path):
     assert [("kept" in fault, "retriever/int8 alone" in fault) for fault in faults] == [(True, False), (False, True)]
     assert all(f"* {fault}" in page for fault in faults)
     assert (tmp_path / "noesis.svg").stat().st_size > 1000
-    system = json.loads((tmp_path / "systems" / "noesis.json").read_text(encoding="utf-8"))
-    assert system == json.loads(json.dumps(system_of(FOUND)))
-    assert system["commands"] == list(COMMANDS)
-    assert system["rows"][0] == {"name": "teacher/float32, bi", **interval(0.6)}
-    assert system["manifests"] == {"bi/data": "d" * 64, "cross/data": "d" * 64}
+    system = read_systems(tmp_path / "systems")["noesis"]
+    assert system == system_of(FOUND)
+    assert system.commands == COMMANDS
+    assert system.rows[0].model_dump() == {"name": "teacher/float32, bi", **interval(0.6)}
+    assert system.manifests == {"bi/data": "d" * 64, "cross/data": "d" * 64}
+    assert "R@1 21.2 %, R@2 29.0 %, R@5 42.1 %, R@10 56.5 %, MRR 0.325" in system.paper[0]
     drawn = (tmp_path / "noesis.svg").read_bytes()
     write_page(FOUND, tmp_path / "noesis.md")
     assert (tmp_path / "noesis.svg").read_bytes() == drawn

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from matplotlib.figure import Figure
+from matplotlib import figure as drawings
 
 from artifact.manifest import write_json
-from benchmarks.noesis.paper import DIFFERS, SYSTEMS
+from benchmarks.noesis.paper import DIFFERS, SYSTEMS, describe
+from benchmarks.systems.records import Figure, System
 from pipeline.results import Interval
 from pipeline.scores.quality import QUALITIES
 from pipeline.table import MISSING, format_area, format_ms, format_share
@@ -41,7 +42,7 @@ def write_page(found: Found, page: Path) -> None:
     _plot(found, page.with_suffix(".svg"))
     page.write_text("\n".join(_lines(found)), encoding="utf-8")
     page.with_name("systems").mkdir(exist_ok=True)
-    write_json(page.with_name("systems") / "noesis.json", system_of(found))
+    write_json(page.with_name("systems") / "noesis.json", system_of(found).model_dump(mode="json"))
 
 
 def rows_of(found: Found, part: str) -> dict[str, Found]:
@@ -58,18 +59,17 @@ def metric_of(row: Found, metric: str) -> Interval | None:
     return None if value is None else Interval.model_validate(value)
 
 
-def system_of(found: Found) -> dict[str, Any]:
+def system_of(found: Found) -> System:
     """The record that the page of all systems is made from."""
-    named = [
-        {"name": f"{name}, {part}", **row["quality"]}
+    rows = [
+        Figure(name=f"{name}, {part}", **row["quality"])
         for part in ("bi", "cross") for name, row in rows_of(found, part).items()
     ]  # fmt: skip
-    paper = [{"name": one.name, "source": one.source, "recall": one.recall, "mrr": one.mrr} for one in SYSTEMS]
-    return {
-        "system": "NOESIS II", "metric": "mean of MRR and R@10", "headline": headline(found), "rows": named,
-        "paper": paper, "differs": list(DIFFERS), "commands": list(COMMANDS), "hours": round(_hours(found), 2),
-        "hardware": _hardware(found["cross"]["machine"]), "manifests": _manifests(found), "failures": failures(found),
-    }  # fmt: skip
+    return System(
+        system="NOESIS II", metric="mean of MRR and R@10", headline=headline(found), rows=tuple(rows), page="noesis.md",
+        paper=(*map(describe, SYSTEMS), *DIFFERS), failures=tuple(failures(found)), commands=COMMANDS,
+        hours=round(_hours(found), 2), hardware=_hardware(found["cross"]["machine"]), manifests=_manifests(found),
+    )  # fmt: skip
 
 
 def headline(found: Found) -> str:
@@ -210,7 +210,7 @@ def _manifests(found: Found) -> dict[str, str]:
 
 
 def _plot(found: Found, path: Path) -> None:
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = drawings.Figure(figsize=(9, 4), layout="constrained")
     for axes, part in zip(figure.subplots(1, 2, sharey=True), ("bi", "cross"), strict=True):
         for name, row in rows_of(found, part).items():
             if "pytorch" in name:

@@ -14,6 +14,12 @@ class Published:
     mrr: float | None = None
 
 
+def describe(one: Published) -> str:
+    """One system's figures in a line."""
+    recalls = [f"R@{k} {100 * share:.1f} %" for k, share in one.recall.items()]
+    return f"{one.name}: {', '.join(recalls + ([f'MRR {one.mrr:.3f}'] if one.mrr else []))} ({one.source})"
+
+
 SYSTEMS = (
     Published(
         "dual LSTM encoder (the track's baseline), validation", "the organisers' repository, subtask 1",

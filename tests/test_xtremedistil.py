@@ -138,7 +138,8 @@ def test_all_students_take_as_many_steps():
 def record(rows, **more):
     interval = lambda value: {"value": value, "low": value - 0.02, "high": value + 0.02}  # noqa: E731 - shorter so
     return {
-        "metric": "span_f1", "examples": {"train": 4000, "validation": 400, "test": 3000}, "rows": {
+        "metric": "span_f1", "reference": "teacher/float32",
+        "examples": {"train": 4000, "validation": 400, "test": 3000}, "rows": {
             name: {
                 "quality": interval(value), "kept": interval(value / 0.6), "size_bytes": 2**20,
                 "groups": {"en": interval(value), "zh": interval(value - 0.1)},
@@ -150,7 +151,7 @@ def record(rows, **more):
                 "parameters": {"total": total, "token_embedding": total // 2}, "steps": 9, "training_seconds": 1800.0,
                 "digest": "b" * 64,
             }
-            for name, total in {"teacher": 16_000_000, "staged": 4_000_000, "labels": 4_000_000}.items()
+            for name, total in {"base": 1, "teacher": 16_000_000, "staged": 4_000_000, "labels": 4_000_000}.items()
         },
         "manifests": {"evaluation": "e" * 64}, "machine": {"processor": "a processor", "usable_cores": 2},
     } | more  # fmt: skip

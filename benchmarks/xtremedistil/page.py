@@ -75,8 +75,7 @@ def _ways(record: Record) -> Iterator[str]:
 
 
 def _compression(record: Record) -> Iterator[str]:
-    first = next(iter(record.models))
-    teacher, reference = record.models[first].parameters, record.rows.get(f"{first}/float32")
+    teacher, reference = record.models[record.teacher].parameters, record.rows[record.reference]
     timed = any(row.p50_ms for row in record.rows.values())
     yield "### Compression\n"
     head = ["row", "parameters", "of them token embeddings", "MiB", "times smaller"]
@@ -84,7 +83,7 @@ def _compression(record: Record) -> Iterator[str]:
     yield _line("---", *["---:"] * (len(head) - 1 + 2 * timed))
     for name, row in record.rows.items():
         parameters = record.models[name.partition("/")[0]].parameters
-        smaller = reference.size_bytes / row.size_bytes if reference else 0.0
+        smaller = reference.size_bytes / row.size_bytes
         yield _line(
             name, f"{parameters['total'] / 1e6:.2f}M, 1/{teacher['total'] / parameters['total']:.2g} of the teacher's",
             f"{parameters['token_embedding'] / 1e6:.2f}M", f"{row.size_bytes / MIB:.1f}", f"{smaller:.1f}x",

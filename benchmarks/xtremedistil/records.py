@@ -52,6 +52,8 @@ class Record(Config):
     """One recipe's output."""
 
     metric: str = ""
+    reference: str = ""
+    """Row that others are compared with, such as `teacher/float32`."""
     examples: dict[str, int]
     """Rows of each split."""
     models: dict[str, Trained]
@@ -61,6 +63,11 @@ class Record(Config):
     """`first - second`, of `PAIRS` as int8 bundles: quality less quality on the same examples."""
     manifests: dict[str, str] = {}
     machine: dict[str, Any]
+
+    @property
+    def teacher(self) -> str:
+        """Model of the reference."""
+        return self.reference.partition("/")[0]
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -105,7 +112,8 @@ def read_output(root: Path) -> Record:
         if name in sizes
     }
     return record.model_copy(update={
-        "metric": evaluation.metric, "rows": rows, "differences": _differences(evaluation), "manifests": manifests,
+        "metric": evaluation.metric, "reference": evaluation.reference, "rows": rows,
+        "differences": _differences(evaluation), "manifests": manifests,
     })  # fmt: skip
 
 

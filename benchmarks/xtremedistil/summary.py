@@ -46,8 +46,8 @@ def headline(records: Records) -> str:
     best = best_student(record) if record is not None else None
     if record is None or best is None:
         return "Not measured yet."
-    row, teacher = record.rows[f"{best}/{PRECISION}"], next(iter(record.models.values()))
-    fewer = teacher.parameters["total"] / record.models[best].parameters["total"]
+    row = record.rows[f"{best}/{PRECISION}"]
+    fewer = record.models[record.teacher].parameters["total"] / record.models[best].parameters["total"]
     kept = f", {_percent(row.kept)} % of its teacher" if row.kept is not None else ""
     return (
         f"The best student, `{best}`, one {PRECISION} bundle of {row.size_bytes / 2**20:.1f} MiB for "
@@ -57,12 +57,11 @@ def headline(records: Records) -> str:
 
 
 def best_student(record: Record) -> str | None:
-    """The model other than the first whose bundle scores best."""
-    teacher = next(iter(record.models), "")
+    """The model other than the teacher whose bundle scores best."""
     scores = {
         name: record.rows[f"{name}/{PRECISION}"].quality.value
         for name in record.models
-        if name != teacher and f"{name}/{PRECISION}" in record.rows
+        if name != record.teacher and f"{name}/{PRECISION}" in record.rows
     }
     return max(scores, key=lambda name: scores[name]) if scores else None
 
@@ -123,8 +122,7 @@ def _shape(record: Record) -> Iterator[str]:
 def _figures(records: Records) -> Iterator[Figure]:
     record = records.get("ner")
     if record is not None:
-        teacher = next(iter(record.models), "")
-        wanted = [f"{teacher}/float32", f"{teacher}/{PRECISION}", *(f"{name}/{PRECISION}" for name in WAYS)]
+        wanted = [record.reference, f"{record.teacher}/{PRECISION}", *(f"{name}/{PRECISION}" for name in WAYS)]
         for row in wanted:
             if row in record.rows:
                 yield _figure(_named(row), record.rows[row].quality)

@@ -53,7 +53,7 @@ def evaluate(run: Run, phase: Phase) -> dict[str, float]:
     """
     run.student.train(False)
     total, correct, count, answered, words = 0.0, 0, 0, 0, reads_words(phase.objectives)
-    names = _Names(None if words else run.head.outside)
+    names = Names(None if words else run.head.outside)
     with torch.inference_mode(), run.accelerator.autocast():
         for batch in validation_batches(run, phase):
             on_device = batch.to(run.accelerator.device)
@@ -80,7 +80,7 @@ def score_of(result: Mapping[str, float]) -> float:
 
 
 @dataclass
-class _Names:
+class Names:
     """Counts of words that are part of a name, or were said to be."""
 
     outside: int | None

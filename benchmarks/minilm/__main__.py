@@ -1,0 +1,65 @@
+"""MiniLM's table: general students of each objective, fine-tuned on each task and measured as they are deployed.
+
+    understudy distill recipes/minilm/general.yaml data.source.directory=DIR/wikipedia_en_part \
+        corpora.wikipedia.source.directory=DIR/wikipedia_en_part corpora.books.source.directory=DIR/gutenberg_part
+    python -m benchmarks.minilm DIR --rows teacher none minilmv2 --tasks sst2 cola --seeds 1
+
+DIR holds the data sets of `recipes/minilm`, each in the folder that its recipe names. A cell is a row, a task and a
+seed; what is done is not done again, so the command can be stopped and given again with more. `--plan` says what is
+missing. Cells go to `out/minilm-table/cells`, the page to `docs/results/minilm.md`.
+"""
+
+import argparse
+import os
+from pathlib import Path
+
+from artifact.progress import say
+from benchmarks.minilm.cells import plan, score, train
+from benchmarks.minilm.grid import GENERAL, ROWS, TASKS, Cell, cell_recipe
+
+OUT = Path("out/minilm-table")
+
+
+def main() -> None:
+    """Make what is missing of the cells that are asked for, then write the page from all there is."""
+    options = _options()
+    cells = [
+        Cell(row=row, task=task, seed=seed)
+        for seed in range(1, options.seeds + 1)
+        for task in options.tasks
+        for row in options.rows
+    ]
+    if options.plan:
+        say("\n".join(plan(cells, options.out)))
+        return
+    for cell in cells:
+        file = options.out / "cells" / f"{cell.name}.json"
+        if file.exists():
+            continue
+        recipe = cell_recipe(cell, options.data, general=options.general, budget=options.budget)
+        train(cell, recipe, cell.root(options.out))
+        if not options.train_only:
+            score(cell, recipe, cell.root(options.out), file)
+    if not options.train_only:
+        from benchmarks.minilm.page import write_page
+
+        write_page(options.out / "cells", options.budget, options.general)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, metavar="DIR", help="folder that holds the data sets")
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--seeds", type=int, default=3, help="so many, from 1 (default: %(default)s)")
+    parser.add_argument("--budget", choices=["short", "whole"], default="short", help="whole: as the recipes have it")
+    parser.add_argument("--general", type=Path, default=GENERAL, help="the general students (default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="(default: %(default)s)")
+    parser.add_argument("--plan", action="store_true", help="say what is missing, and do nothing")
+    parser.add_argument("--train-only", action="store_true", help="train and export, and score another time")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    main()

@@ -1,0 +1,210 @@
+"""`docs/results/minilm.md`, its plot, and the record for the page of all systems."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from artifact.manifest import Manifest, open_artifact, write_json
+from benchmarks.minilm.cells import PRECISIONS, read_cells
+from benchmarks.minilm.grid import NONE, RECIPES, ROWS, TASKS, TEACHER
+from benchmarks.minilm.one_task import one_task_table
+from benchmarks.minilm.plot import plot
+from benchmarks.minilm.shares import Drawn, Kept, keep_of, mean_of
+from pipeline.machine import fingerprint
+from pipeline.recipe import load_recipe
+from pipeline.results import Interval
+from pipeline.scores.quality import QUALITIES
+
+PAGE = Path("docs/results/minilm.md")
+RECORD = Path("docs/results/systems/minilm.json")
+SEEDS = 3
+"""What the whole table has."""
+KEEPS = 0.99
+KEEPS_INT8 = 0.985
+
+COMMANDS = (
+    (
+        "understudy distill recipes/minilm/general.yaml data.source.directory=DIR/wikipedia_en_part "
+        "corpora.wikipedia.source.directory=DIR/wikipedia_en_part corpora.books.source.directory=DIR/gutenberg_part"
+    ),
+    "python -m benchmarks.minilm DIR",
+)
+
+Table = Mapping[str, Mapping[tuple[str, str], Kept]]
+
+HEADER = """\
+# MiniLM and MiniLMv2: one general student for many tasks
+
+Written by `python -m benchmarks.minilm` from the answers of every cell. all-MiniLM-L6-v2 (6 layers of 384) is the
+teacher. Its students have 3 layers, half of the Transformer's parameters, and begin as layers 1, 3 and 6 of it. In the
+*general* stage (`recipes/minilm/general.yaml`) each learns from the same text, without any task, by one objective. Then
+teacher and students are fine-tuned alike from each task's labels, exported, and the sealed bundles answer the test
+split. *Kept* is a row's score over that of the teacher in float32. Intervals are 95 %, of test examples drawn anew, the
+same ones for all rows, and of seeds where there are several.
+"""
+
+PAPER: tuple[str, ...] = (
+    """\
+MiniLM (arXiv 2002.10957, table 3), 3x384 from BERT-base, averages over SQuAD 2.0, MNLI-m and SST-2: word distillation
+74.4, TinyBERT's objectives 76.5, MiniLM 78.1, with an assistant 78.6. Without the value relation (table 5)
+66.2/78.8/89.3 become 64.2/77.8/88.3; layer by layer (table 7) 78.1 becomes 77.0.""",
+    "MiniLM's 6x768 student keeps more than 99 % of BERT-base on SQuAD 2.0 and several GLUE tasks (table 2).",
+    """\
+What differs: 400,000 steps of 256 texts there, {tokens} here; a teacher of 12x768 there, of 6x384 here; random starts
+there, the teacher's own layers here, of which so little text can only mend what the missing layers broke; 3 to 10
+epochs of fine-tuning there, those above here.""",
+)
+
+
+def write_page(directory: Path, budget: str, general: Path) -> None:
+    """The page, the plot and the record, from every cell in `directory` and the general students' manifests."""
+    cells = read_cells(directory)
+    table = keep_of(cells)
+    students = _students(general)
+    PAGE.with_suffix(".svg").write_text(plot(table), encoding="utf-8")
+    lines = [HEADER, *_budgets(cells, budget, students)]
+    for precision in reversed(PRECISIONS):
+        lines += ["", f"## Bundles in {precision}\n", *_table(table, precision)]
+    lines += ["", f"![share of the teacher kept, by objective]({PAGE.stem}.svg)\n", *_findings(table), *_missing(cells)]
+    lines += ["", *one_task_table(), "", "## The papers\n", *(f"* {item}" for item in _paper())]
+    machine = fingerprint()
+    lines += ["", f"*{machine['processor']}, {machine['usable_cores']} cores, shared with other work.*"]
+    PAGE.write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
+    write_json(RECORD, _record(table, cells, students))
+
+
+def _students(general: Path) -> dict[str, Manifest]:
+    return {row: open_artifact(general / row, "model") for row in ROWS if (general / row / "manifest.json").exists()}
+
+
+def _tokens() -> str:
+    """How much text the general stage reads, as its recipe has it."""
+    phase = load_recipe(RECIPES / "general.yaml").models["minilmv2"].phases[0]
+    return f"{phase.steps:,} steps of {phase.batch_tokens:,} tokens"
+
+
+def _paper() -> list[str]:
+    return [" ".join(item.format(tokens=_tokens()).split()) for item in PAPER]
+
+
+def _budgets(cells: Sequence[Mapping[str, Any]], budget: str, students: Mapping[str, Manifest]) -> Iterator[str]:
+    yield f"General stage, {_tokens()} each:\n\n| student | seconds, one thread of a busy machine |\n| --- | ---: |"
+    for row, manifest in students.items():
+        if row != TEACHER:
+            yield f"| {ROWS[row]} | {manifest.facts['seconds']:,.0f} |"
+    yield f"\nFine-tuning budget `{budget}`, the same for every row:\n"
+    yield "| task | training rows | epochs | learning rate | test rows | score |"
+    yield "| --- | ---: | ---: | ---: | ---: | --- |"
+    for task in TASKS:
+        if of_task := [cell for cell in cells if cell["task"] == task]:
+            about, phase = of_task[0], of_task[0]["phases"][0]
+            yield (
+                f"| {task} | {about['examples']['train']:,} | {phase['epochs']:g} | {phase['learning_rate']:g} | "
+                f"{len(about['truths']):,} | {QUALITIES[about['metric']].word} |"
+            )
+
+
+def _table(table: Table, precision: str) -> Iterator[str]:
+    tasks = [task for task in TASKS if task in table]
+    yield f"| row | seeds | {' | '.join(tasks)} | average | kept |"
+    yield f"| --- | ---: | {'---: | ' * len(tasks)}---: | ---: |"
+    for row, about in ROWS.items():
+        found = {task: table[task][row, precision] for task in tasks if (row, precision) in table[task]}
+        if not found:
+            yield f"| {about} | 0 |{' - |' * (len(tasks) + 2)}"
+            continue
+        seeds = sorted({kept.seeds for kept in found.values()})
+        cells = [_points(found[task].quality.interval) if task in found else "-" for task in tasks]
+        average, kept = _averages(table, row, precision, tasks)
+        few = "" if len(found) == len(tasks) else f" of {len(found)}"
+        seen = "-".join(str(count) for count in dict.fromkeys((seeds[0], seeds[-1])))
+        means = f"{_points(average.interval)}{few} | {_points(kept.interval)} %"
+        yield f"| {about} | {seen} | {' | '.join(cells)} | {means} |"
+
+
+def _averages(table: Table, row: str, precision: str, tasks: Sequence[str]) -> tuple[Drawn, Drawn]:
+    """Over the row's tasks, and that over the teacher's average of the same tasks."""
+    mine = [task for task in tasks if (row, precision) in table[task]]
+    average = mean_of([table[task][row, precision].quality for task in mine])
+    teacher = mean_of([table[task][TEACHER, "float32"].quality for task in mine])
+    return average, average.over(teacher)
+
+
+def _findings(table: Table) -> Iterator[str]:
+    """The headline asked for, task by task."""
+    yield f"## Does a student keep {KEEPS:.0%} of its teacher?\n"
+    yield f"| row | task | float32 keeps | at least {KEEPS:.0%} | int8 keeps | at least {KEEPS_INT8:.1%} |"
+    yield "| --- | --- | ---: | --- | ---: | --- |"
+    for row in ROWS:
+        for task in TASKS:
+            if row in (TEACHER, NONE) or (row, "int8") not in table.get(task, {}):
+                continue
+            whole, small = (table[task][row, precision].share.interval for precision in PRECISIONS)
+            yield (
+                f"| {ROWS[row]} | {task} | {_points(whole)} % | {_verdict(whole, KEEPS)} | "
+                f"{_points(small)} % | {_verdict(small, KEEPS_INT8)} |"
+            )
+    yield "\n*open*: the interval spans the bound."
+
+
+def _verdict(found: Interval, bound: float) -> str:
+    return "**holds**" if found.low >= bound else "missed" if found.high < bound else "open"
+
+
+def _missing(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    done = {(cell["row"], cell["task"], cell["seed"]) for cell in cells}
+    whole = len(ROWS) * len(TASKS) * SEEDS
+    yield f"\n## What is missing\n\n{len(done)} of {whole} cells (rows x tasks x {SEEDS} seeds) are measured."
+    for row, about in ROWS.items():
+        seeds = {task: sum((row, task, seed) in done for seed in range(1, SEEDS + 1)) for task in TASKS}
+        lacking = [f"{task} {SEEDS - count}" for task, count in seeds.items() if count < SEEDS]
+        if lacking:
+            yield f"* {about}: seeds of {', '.join(lacking)}"
+
+
+def _record(table: Table, cells: Sequence[Mapping[str, Any]], students: Mapping[str, Manifest]) -> dict[str, Any]:
+    tasks = [task for task in TASKS if task in table]
+    rows = []
+    for row in ROWS:
+        if any((row, "int8") in table[task] for task in tasks):
+            kept = _averages(table, row, "int8", tasks)[1].interval
+            rows.append({"name": f"{ROWS[row]}, int8", **{k: 100 * v for k, v in kept.model_dump().items()}})
+    hours = sum(cell["core_seconds"] for cell in cells) + sum(each.facts["seconds"] for each in students.values())
+    machine = fingerprint()
+    return {
+        "system": "MiniLM and MiniLMv2",
+        "headline": _headline(table, rows, tasks),
+        "metric": f"share of the teacher's average over {', '.join(tasks)} kept, %",
+        "rows": rows,
+        "paper": _paper(),
+        "failures": [line.removeprefix("* ").strip() for line in _missing(cells)],
+        "commands": COMMANDS,
+        "page": PAGE.name,
+        "hours": round(hours / 3600, 2),
+        "hardware": f"{machine['processor']}, {machine['usable_cores']} cores, shared with other work",
+        "manifests": {f"general {name}": manifest.digest for name, manifest in students.items() if name != TEACHER},
+    }
+
+
+def _headline(table: Table, rows: Sequence[Mapping[str, Any]], tasks: Sequence[str]) -> str:
+    students = [row for row in rows if not row["name"].startswith("teacher")]
+    if not students:
+        return "Only the teacher has been measured."
+    best = max(students, key=lambda row: row["value"])
+    held = [
+        f"{task} ({ROWS[row]})"
+        for task in tasks
+        for row in ROWS
+        if row != TEACHER and (row, "int8") in table[task] and table[task][row, "int8"].share.interval.low >= KEEPS_INT8
+    ]
+    sure = f"surely {KEEPS_INT8:.1%} or more on {', '.join(held)}" if held else f"surely {KEEPS_INT8:.1%} on no task"
+    return (
+        f"Half of the layers in int8, distilled without a task for {_tokens()} and then fine-tuned, keep "
+        f"{best['value']:.1f} % [{best['low']:.1f}, {best['high']:.1f}] of the teacher's average at best "
+        f"({best['name']}); {sure}."
+    )
+
+
+def _points(found: Interval) -> str:
+    return f"{100 * found.value:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"

@@ -13,6 +13,8 @@ from pipeline.recipe import Recipe, load_recipe
 RECIPES = Path("recipes/minilm")
 GENERAL = Path("out/minilm-general/models")
 TEACHER, NONE, LOGITS = "teacher", "none", "logits"
+COSINES = "cosines"
+"""STS-B without fine-tuning, by the cosine of two sentences' vectors: a task beside those that have a recipe."""
 
 ROWS: Mapping[str, str] = {
     TEACHER: "teacher: 6 layers",

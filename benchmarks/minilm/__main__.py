@@ -15,7 +15,7 @@ from pathlib import Path
 
 from artifact.progress import say
 from benchmarks.minilm.cells import plan, score, train
-from benchmarks.minilm.grid import COSINES, GENERAL, LOGITS, ROWS, TASKS, Cell, cell_recipe
+from benchmarks.minilm.grid import COSINES, GENERAL, LOGITS, MORE_ROWS, ROWS, TASKS, Cell, cell_recipe
 
 OUT = Path("out/minilm-table")
 
@@ -55,7 +55,7 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, metavar="DIR", help="folder that holds the data sets")
-    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list({**ROWS, **MORE_ROWS}))
     parser.add_argument("--tasks", nargs="*", default=[COSINES, *TASKS], choices=[COSINES, *TASKS])
     parser.add_argument("--seeds", type=int, default=3, help="so many, from 1 (default: %(default)s)")
     parser.add_argument("--budget", choices=["short", "whole"], default="short", help="whole: as the recipes have it")

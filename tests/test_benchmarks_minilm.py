@@ -9,7 +9,7 @@ import pytest
 from artifact.errors import BenchError, DataError
 from benchmarks.minilm import page
 from benchmarks.minilm.cells import plan, read_cells
-from benchmarks.minilm.grid import ROWS, TASKS, Cell, cell_recipe
+from benchmarks.minilm.grid import COSINES, ROWS, TASKS, Cell, cell_recipe
 from benchmarks.minilm.shares import keep_of
 from distill.config_starts import Checkpoint
 
@@ -98,6 +98,7 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path, monkeyp
     monkeypatch.setattr(page, "PAGE", tmp_path / "minilm.md")
     monkeypatch.setattr(page, "RECORD", tmp_path / "systems" / "minilm.json")
     cells = [cell("teacher", wrong=(20, 20)), cell("minilmv2", wrong=(20, 22)), cell("none", wrong=(40, 50))]
+    cells += [cell("teacher", task=COSINES), cell("none", task=COSINES, wrong=(10, 20))]
     folder = write_cells(tmp_path / "cells", cells)
     page.write_page(folder, "short", tmp_path / "general")
     text = (tmp_path / "minilm.md").read_text()
@@ -107,8 +108,8 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path, monkeyp
     assert "MiniLMv2, 48 relation heads | sst2 | 100.0 [100.0, 100.0] % | **holds** |" in text
     assert "What each objective keeps" in (tmp_path / "minilm.svg").read_text()
     record = System.model_validate_json((tmp_path / "systems" / "minilm.json").read_bytes())
-    assert [round(row.value, 1) for row in record.rows] == [100.0, 83.3, 98.9]
-    assert record.hours == 0.03
+    assert [round(row.value, 1) for row in record.rows] == [100.0, 83.3, 98.9, 100.0, 90.0]
+    assert record.hours == 0.05
 
 
 def test_the_plan_says_what_is_there(tmp_path):

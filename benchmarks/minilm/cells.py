@@ -8,7 +8,7 @@ from typing import Any
 
 from artifact.dataset import read_info, read_split
 from artifact.manifest import open_artifact, write_json
-from benchmarks.minilm.grid import TASKS, TEACHER, Cell
+from benchmarks.minilm.grid import COSINES, TASKS, TEACHER, Cell
 from pipeline.recipe import Recipe
 from pipeline.runner import run_steps
 from pipeline.stages import steps_of
@@ -67,6 +67,8 @@ def plan(cells: Sequence[Cell], out: Path) -> list[str]:
 
 def _guess(cell: Cell, done: Sequence[dict[str, Any]]) -> float:
     is_teacher = cell.row == TEACHER
+    if cell.task == COSINES:
+        return 1.0
     like = [
         found["core_seconds"] / 60
         for found in done

@@ -13,6 +13,8 @@ from pipeline.recipe import Recipe, load_recipe
 RECIPES = Path("recipes/minilm")
 GENERAL = Path("out/minilm-general/models")
 TEACHER, NONE, LOGITS = "teacher", "none", "logits"
+COSINES = "cosines"
+"""STS-B without fine-tuning, by the cosine of two sentences' vectors: a task beside those that have a recipe."""
 
 ROWS: Mapping[str, str] = {
     TEACHER: "teacher: 6 layers",
@@ -26,7 +28,16 @@ ROWS: Mapping[str, str] = {
     "minilmv2": "MiniLMv2, 48 relation heads",
     "minilmv2-layer5": "MiniLMv2, from layer 5",
 }
-"""In the order of the table. All but the teacher have 3 layers and the same start."""
+"""Table A, in its order. All but the teacher have 3 layers, the same start and the same budget."""
+
+MORE_ROWS: Mapping[str, str] = {
+    "minilmv2-quarter": "MiniLMv2, a quarter of the text",
+    "minilmv2": "MiniLMv2",
+    "minilmv2-times4": "MiniLMv2, four times the text",
+    "narrow": "3x192, MiniLMv2",
+    "narrow-assisted": "3x192, MiniLMv2 through a 6x192 assistant",
+}
+"""Table B: budget, and a teacher assistant. The assistant is a model of the same budget more."""
 
 
 @dataclass(frozen=True, kw_only=True)

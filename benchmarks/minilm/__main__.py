@@ -33,6 +33,7 @@ def main() -> None:
     if options.plan:
         say("\n".join(plan(cells, options.out)))
         return
+    (options.out / "cells").mkdir(parents=True, exist_ok=True)
     for cell in cells:
         file = options.out / "cells" / f"{cell.name}.json"
         if file.exists():

@@ -20,7 +20,8 @@ _MADE = ("data", "distill", "export")
 def train(cell: Cell, recipe: Recipe, root: Path) -> None:
     """Data, models and bundles below `root`, and the core-seconds that took, all tries together."""
     begun, file = _core_seconds(), _seconds_file(cell, root)
-    run_steps([step for step in steps_of(recipe, root) if step.command in _MADE], force=False)
+    steps = [step for step in steps_of(recipe, root) if step.command in _MADE]
+    run_steps([step for step in steps if step.command != "export" or step.out.name == cell.row], force=False)
     before = json.loads(file.read_text(encoding="utf-8")) if file.exists() else 0.0
     file.write_text(json.dumps(round(before + _core_seconds() - begun, 1)), encoding="utf-8")
 
@@ -42,6 +43,7 @@ def score(cell: Cell, recipe: Recipe, root: Path, file: Path) -> None:
         "predictions": {names[name]: found.predictions for name, found in answers.items()},
         "core_seconds": json.loads(_seconds_file(cell, root).read_text(encoding="utf-8")),
         "manifests": {"model": model.digest, "bundle": bundle.digest},
+        "int8_kept_float": sorted(bundle.facts["precisions"]["int8"].get("budget", {}).get("kept_float", {})),
         "phases": [phase.model_dump(mode="json") for phase in recipe.models[cell.row].phases],
     })  # fmt: skip
 

@@ -75,9 +75,10 @@ TASKS: Mapping[str, Task] = {
 
 PROOF = (
     "export.parity.batch_sizes=[1, 7]", "export.parity.lengths=[1, 16, 64]", "export.invariance.texts=32",
-    "export.invariance.compositions=2", "export.calibration.texts=64", "export.calibration.judged_texts=200",
+    "export.invariance.compositions=2", "export.calibration.texts=64", "export.min_quality=0.98",
 )  # fmt: skip
-"""Bundles of the budget `short` are proved on fewer shapes and texts."""
+"""Bundles of the budget `short` are proved on fewer shapes and texts. Their 200 validation texts cannot tell whether
+int8 keeps 99.5 %: at that floor one text keeps the token embeddings in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,8 @@ def write_page(directory: Path, budget: str, general: Path) -> None:
     lines = [HEADER, *_general_stage(students, cosines), *_budgets(cells, budget)]
     for precision in reversed(PRECISIONS):
         lines += ["", f"## Bundles in {precision}\n", *_table(table, precision, ROWS)]
-        lines += ["", "More text, and half the width:\n", *_table(table, precision, MORE_ROWS)]
+        if any(row in MORE_ROWS and row not in ROWS for found in table.values() for row, _ in found):
+            lines += ["", "More text, and half the width:\n", *_table(table, precision, MORE_ROWS)]
     lines += ["", f"![share of the teacher kept, by objective]({PAGE.stem}.svg)\n", *_findings(table), *_missing(cells)]
     lines += ["", *one_task_table(), "", "## The papers\n", *(f"* {item}" for item in _paper())]
     machine = fingerprint()
@@ -186,6 +187,9 @@ def _missing(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     done = {cell for cell in done if cell[1] != COSINES}
     whole = len(ROWS) * len(TASKS) * SEEDS
     yield f"\n## What is missing\n\n{len(done)} of {whole} cells (rows x tasks x {SEEDS} seeds) are measured."
+    others = [about for row, about in MORE_ROWS.items() if row not in ROWS and row not in {cell[0] for cell in done}]
+    if others:
+        yield f"* table B, not measured: {'; '.join(others)}"
     for row, about in ROWS.items():
         seeds = {task: sum((row, task, seed) in done for seed in range(1, SEEDS + 1)) for task in TASKS}
         lacking = [f"{task} {SEEDS - count}" for task, count in seeds.items() if count < SEEDS]

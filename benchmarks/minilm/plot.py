@@ -40,5 +40,6 @@ def plot(table: Mapping[str, Mapping[tuple[str, str], Kept]]) -> str:
         axes.set_yticks(range(len(rows)), [ROWS[row] for row in rows], fontsize=8)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel("share of the teacher's score kept in int8, %")
-        axes.legend(fontsize=8, frameon=False, loc="best")
+        if rows:
+            axes.legend(fontsize=8, frameon=False, loc="best")
         return to_svg(figure, name, "What each objective keeps of the teacher", "; ".join(details))

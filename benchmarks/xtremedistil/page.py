@@ -18,6 +18,7 @@ test sentences, with a 95 % interval by bootstrap over sentences; differences ar
 DESCRIPTIONS = {
     "ner": "One teacher and one student for all languages",
     "ner-quarter": "A quarter of the transfer set, at equal steps",
+    "ner-longer": "Twice the labels, and a teacher that learnt longer",
     "ner-whole": "The whole transfer set, at equal steps",
 }
 MIB = 2**20

@@ -64,7 +64,7 @@ def test_a_directory_without_report_is_one_clear_error(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"schema_version": 2}, "schema_version: .*1"), ({"rows": 3}, "rows: "), ({"surprise": 1}, "surprise: ")],
+    [({"schema_version": 1}, "schema_version: .*2"), ({"rows": 3}, "rows: "), ({"surprise": 1}, "surprise: ")],
 )
 def test_a_report_of_another_schema_is_one_clear_error(tmp_path, change, message):
     """Oracle: the message a user reads."""

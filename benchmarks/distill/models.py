@@ -15,6 +15,7 @@ from distill.architectures import depth_of
 from distill.batch import Batch
 from distill.capture import Projections, observe
 from distill.config import ModelConfig, Phase
+from distill.heads import NO_HEAD
 from distill.objectives import wanted_of
 from distill.objectives.layers import Models
 from distill.objectives.relations import relations_loss
@@ -110,7 +111,7 @@ def bench(
     there |= {
         "config": ModelConfig.model_validate({"start": {"kind": "checkpoint", "source": "."}}), "phases": (phase,),
         "student": student, "teacher": teacher.to(accelerator.device).eval(), "models": models,
-        "projections": nn.ModuleDict(), "directory": Path(), "accelerator": accelerator,
+        "projections": nn.ModuleDict(), "directory": Path(), "accelerator": accelerator, "head": NO_HEAD,
     }  # fmt: skip
     run = Run(**there)
     return Bench(run, make_optimizer(run.learners(), phase))

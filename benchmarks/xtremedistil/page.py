@@ -69,7 +69,11 @@ def _ways(record: Record) -> Iterator[str]:
         paper = (f"{theirs:.2f}", f"{100 * theirs / TEACHER_F1:.1f} %") if theirs else (MISSING, MISSING)
         if row is not None:
             yield _line(f"`{name}`: {words}", _share(row.quality), _share(row.kept), *paper)
-    yield "\n| difference, points of F1 | | |\n| --- | ---: | --- |"
+    yield (
+        "\nOne training of each; intervals are over test sentences alone, and are not widened for the number of "
+        "comparisons, so one that ends near 0 decides little.\n"
+    )
+    yield "| difference, points of F1 | | |\n| --- | ---: | --- |"
     for pair, gap in record.differences.items():
         yield _line(pair, _points(gap), verdict_of(gap))
     yield ""
@@ -126,7 +130,8 @@ def _footer(records: Records) -> str:
     machines = [f"{r.machine['processor']}, {r.machine['usable_cores']} cores" for r in records.values()]
     sealed = {name: r.manifests["evaluation"][:12] for name, r in records.items() if "evaluation" in r.manifests}
     digests = [f"{name} `{digest}`" for name, digest in sealed.items()]
-    return f"*{hours(records):.2g} hours of training; {'; '.join(dict.fromkeys(machines))}; {', '.join(digests)}*"
+    spent = f"{hours(records):.2g} hours of training by the clock of a busy machine"
+    return f"*{spent}; {'; '.join(dict.fromkeys(machines))}; {', '.join(digests)}*"
 
 
 def _share(found: Interval | None) -> str:

@@ -45,6 +45,9 @@ class Trained(Config):
     parameters: dict[str, int]
     steps: int
     training_seconds: float
+    """By the clock, whatever else the machine did."""
+    validation_f1: float | None = None
+    """Best of the last phase, F1 of words that are names: what models are chosen by; None where none were learnt."""
     digest: str
 
 
@@ -86,7 +89,8 @@ def read_output(root: Path) -> Record:
     trained = {
         name: Trained(
             parameters=found.facts["parameters"], steps=found.facts["steps"],
-            training_seconds=found.facts["training_seconds"], digest=found.digest,
+            training_seconds=found.facts["training_seconds"], validation_f1=_validation_f1(found.facts),
+            digest=found.digest,
         )
         for name, found in models.items()
     }  # fmt: skip
@@ -115,6 +119,12 @@ def read_output(root: Path) -> Record:
         "metric": evaluation.metric, "reference": evaluation.reference, "rows": rows,
         "differences": _differences(evaluation), "manifests": manifests,
     })  # fmt: skip
+
+
+def _validation_f1(facts: Mapping[str, Any]) -> float | None:
+    looks = facts["evaluations"]
+    last = [look["validation_f1"] for look in looks if look["phase"] == looks[-1]["phase"] and "validation_f1" in look]
+    return max(last, default=None)
 
 
 def read_records(folder: Path) -> dict[str, Record]:

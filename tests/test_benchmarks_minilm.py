@@ -48,6 +48,18 @@ def test_shares_are_of_the_teacher_on_the_same_examples_and_seeds():
     assert interval.low < 0.7 / 0.85 < interval.high < 1
 
 
+def test_of_a_teacher_no_better_than_chance_nothing_is_a_share():
+    """Oracle: Matthews' correlation of answers that are all alike is 0."""
+    alike = cell("teacher") | {
+        "metric": "matthews_correlation",
+        "predictions": {"float32": [1] * 200, "int8": [1] * 200},
+    }
+    student = cell("none", wrong=(20, 20)) | {"metric": "matthews_correlation"}
+    found = keep_of([alike, student])["sst2"]["none", "int8"]
+    assert found.quality.value > 0.5
+    assert found.share is None
+
+
 def test_more_seeds_that_differ_widen_the_interval():
     """Oracle: without seeds to draw, the spread is that of the examples alone."""
     alike = keep_of([cell("teacher"), cell("none", wrong=(40, 40))])["sst2"]["none", "int8"]

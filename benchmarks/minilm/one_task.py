@@ -30,5 +30,15 @@ def one_task_table(samples: Path = SAMPLES) -> Iterator[str]:
             yield f"| {file.stem} | {precision} | {share} | {' | '.join(speeds)} |"
 
 
+def one_task_sentence(samples: Path = SAMPLES) -> str:
+    """The same of int8, in a sentence."""
+    found = {}
+    for file in sorted(samples.glob("*.json")):
+        rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        found[file.stem] = kept(rows["student/int8"], rows["teacher/float32"])
+    each = ", ".join(f"{100 * k.value:.1f} % [{100 * k.low:.1f}, {100 * k.high:.1f}] on {n}" for n, k in found.items())
+    return f"Distilled for one task alone, the same shape in int8 keeps {each}."
+
+
 def _times(found: Interval) -> str:
     return f"{found.value:.2f}x [{found.low:.2f}, {found.high:.2f}]"

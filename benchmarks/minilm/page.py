@@ -7,7 +7,7 @@ from typing import Any
 from artifact.manifest import Manifest, open_artifact, write_json
 from benchmarks.minilm.cells import PRECISIONS, read_cells
 from benchmarks.minilm.grid import COSINES, MORE_ROWS, NONE, RECIPES, ROWS, TASKS, TEACHER
-from benchmarks.minilm.one_task import one_task_table
+from benchmarks.minilm.one_task import one_task_sentence, one_task_table
 from benchmarks.minilm.plot import plot
 from benchmarks.minilm.shares import Drawn, Kept, keep_of, mean_of
 from pipeline.machine import fingerprint
@@ -70,7 +70,13 @@ def write_page(directory: Path, budget: str, general: Path) -> None:
         lines += ["", f"## Bundles in {precision}\n", *_table(table, precision, ROWS)]
         if any(row in MORE_ROWS and row not in ROWS for found in table.values() for row, _ in found):
             lines += ["", "More text, and half the width:\n", *_table(table, precision, MORE_ROWS)]
-    lines += ["", f"![share of the teacher kept, by objective]({PAGE.stem}.svg)\n", *_findings(table), *_missing(cells)]
+    lines += [
+        "",
+        f"![share of the teacher kept, by objective]({PAGE.stem}.svg)\n",
+        *_findings(table),
+        *_missing(cells),
+        *_kept_float(cells),
+    ]
     lines += ["", *one_task_table(), "", "## The papers\n", *(f"* {item}" for item in _paper())]
     machine = fingerprint()
     lines += ["", f"*{machine['processor']}, {machine['usable_cores']} cores, shared with other work.*"]
@@ -112,7 +118,7 @@ def _general_stage(students: Mapping[str, Manifest], cosines: Mapping[tuple[str,
             continue
         found = [cosines.get((row, precision)) for precision in PRECISIONS]
         scores = [_points(kept.quality.interval) if kept else "-" for kept in found]
-        share = f"{_points(found[-1].share.interval)} %" if found[-1] else "-"
+        share = f"{_points(_share(found[-1]))} %" if found[-1] else "-"
         facts = students[row].facts
         near = facts.get("fidelity", {})
         inside = [near["cka"], *(near["relation_kl"][pair] for pair in RELATIONS)] if near else []
@@ -170,7 +176,9 @@ def _findings(table: Table) -> Iterator[str]:
         for task in TASKS:
             if row in (TEACHER, NONE) or (row, "int8") not in table.get(task, {}):
                 continue
-            whole, small = (table[task][row, precision].share.interval for precision in PRECISIONS)
+            if table[task][row, "int8"].share is None:
+                continue
+            whole, small = (_share(table[task][row, precision]) for precision in PRECISIONS)
             yield (
                 f"| {ROWS[row]} | {task} | {_points(whole)} % | {_verdict(whole, KEEPS)} | "
                 f"{_points(small)} % | {_verdict(small, KEEPS_INT8)} |"
@@ -197,6 +205,13 @@ def _missing(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"* {about}: seeds of {', '.join(lacking)}"
 
 
+def _kept_float(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Bundles whose int8 is not int8 throughout."""
+    for cell in cells:
+        if kept := cell.get("int8_kept_float"):
+            yield f"* int8 of {cell['row']} on {cell['task']}, seed {cell['seed']}: {len(kept)} nodes stay in float32"
+
+
 def _record(
     table: Table,
     cosines: Mapping[tuple[str, str], Kept],
@@ -206,12 +221,12 @@ def _record(
     tasks = [task for task in TASKS if task in table]
     rows = []
     for row in ROWS:
-        if any((row, "int8") in table[task] for task in tasks):
+        if tasks and all((row, "int8") in table[task] for task in tasks):
             kept = _averages(table, row, "int8", tasks)[1].interval
             rows.append(_figure(f"{ROWS[row]}: {', '.join(tasks)}", kept))
-    headline = _headline(rows, table)
+    headline = f"{_headline(rows, table)} {one_task_sentence()}"
     rows += [
-        _figure(f"{ALL_ROWS[row]}: STS-B by cosine, not fine-tuned", cosines[row, "int8"].share.interval)
+        _figure(f"{ALL_ROWS[row]}: STS-B by cosine, not fine-tuned", _share(cosines[row, "int8"]))
         for row in ALL_ROWS
         if (row, "int8") in cosines
     ]
@@ -223,7 +238,10 @@ def _record(
         "metric": "share of the float32 teacher's score that the int8 bundle keeps, %",
         "rows": rows,
         "paper": _paper(),
-        "failures": [line.removeprefix("* ").strip() for line in _missing(cells)],
+        "failures": [
+            line.removeprefix("* ").removeprefix("\n## What is missing\n\n")
+            for line in [*_missing(cells), *_kept_float(cells)]
+        ],
         "commands": COMMANDS,
         "page": PAGE.name,
         "hours": round(hours / 3600, 2),
@@ -245,7 +263,7 @@ def _headline(rows: Sequence[Mapping[str, Any]], table: Table) -> str:
         f"{task} ({ROWS[row]})"
         for task in table
         for row in ROWS
-        if row != TEACHER and (row, "int8") in table[task] and table[task][row, "int8"].share.interval.low >= KEEPS_INT8
+        if row != TEACHER and (row, "int8") in table[task] and _share(table[task][row, "int8"]).low >= KEEPS_INT8
     ]
     sure = f"surely {KEEPS_INT8:.1%} or more on {', '.join(held)}" if held else f"surely {KEEPS_INT8:.1%} on no task"
     return (
@@ -253,6 +271,11 @@ def _headline(rows: Sequence[Mapping[str, Any]], table: Table) -> str:
         f"{best['value']:.1f} % [{best['low']:.1f}, {best['high']:.1f}] of the teacher's average at best "
         f"({best['name']}); {sure}."
     )
+
+
+def _share(kept: Kept) -> Interval:
+    """Of the teacher; nothing, where the teacher is no better than chance."""
+    return kept.share.interval if kept.share is not None else Interval(value=0, low=0, high=0)
 
 
 def _points(found: Interval) -> str:

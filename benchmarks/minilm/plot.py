@@ -28,7 +28,10 @@ def plot(table: Mapping[str, Mapping[tuple[str, str], Kept]]) -> str:
             for place, row in enumerate(rows):
                 if (row, "int8") not in table[task]:
                     continue
-                found = table[task][row, "int8"].share.interval
+                share = table[task][row, "int8"].share
+                if share is None:
+                    continue
+                found = share.interval
                 axes.plot(
                     [100 * found.low, 100 * found.high], [place + offset] * 2, color=COLORS[number], linewidth=1.5
                 )

@@ -4,7 +4,7 @@ Of each task, all cells are scored on the same draws of its test examples. A dra
 for a row and its teacher. Tasks are drawn apart, since they have no example in common.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,8 +46,8 @@ class Kept:
     """One row on one task."""
 
     quality: Drawn
-    share: Drawn
-    """Of the teacher's, of the seeds that both have."""
+    share: Drawn | None
+    """Of the teacher's, of the seeds that both have; None where the teacher is no better than chance."""
     seeds: int
 
 
@@ -77,23 +77,23 @@ def _task(cells: Sequence[Mapping[str, Any]], seed: int) -> dict[Key, Kept]:
     for (key, number, _), tally, drawn in zip(asked, tallies, draws, strict=True):
         runs.setdefault(key, {})[number] = Drawn(tally.value, drawn)
     generator = np.random.default_rng(seed)
-    return {key: Kept(*_compared(found, runs[REFERENCE], generator), len(found)) for key, found in runs.items()}
+    return {key: _kept(found, runs[REFERENCE], generator) for key, found in runs.items()}
 
 
 def _scored(truths: Sequence[Any], answers: Sequence[Any], labels: Sequence[str]) -> Scored:
     return Scored(truths=truths, predictions=answers, labels=labels)
 
 
-def _compared(
-    found: Mapping[int, Drawn], teacher: Mapping[int, Drawn], generator: np.random.Generator
-) -> Iterator[Drawn]:
+def _kept(found: Mapping[int, Drawn], teacher: Mapping[int, Drawn], generator: np.random.Generator) -> Kept:
     common = sorted(found.keys() & teacher.keys())
     if not common:
         raise BenchError("a row and its teacher have no seed in common", "measure the teacher with the row's seeds")
     picks = generator.integers(len(common), size=(RESAMPLES, len(common)))
     ours, theirs = (_mean(runs, common, picks) for runs in (found, teacher))
-    yield ours
-    yield Drawn(1.0, np.ones(RESAMPLES)) if found is teacher else ours.over(theirs)
+    if theirs.value <= 0:
+        return Kept(ours, None, len(common))
+    same = Drawn(1.0, np.ones(RESAMPLES))
+    return Kept(ours, same if found is teacher else ours.over(theirs), len(common))
 
 
 def _mean(runs: Mapping[int, Drawn], seeds: Sequence[int], picks: NDArray[np.intp]) -> Drawn:

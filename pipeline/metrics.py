@@ -170,6 +170,8 @@ def _interval(tally: Tally, drawn: Numbers) -> Interval:
 def _more(asked: Asked, scored: Mapping[str, Scored]) -> dict[str, dict[str, Scored]]:
     """Further metrics, and the rows that have them. Of labels only accuracy: the others do not suit any number."""
     names = (ACCURACY,) if asked.task == "classification" else METRICS[asked.task]
+    if not all(label[:2] in ("O", "B-", "I-") for label in asked.labels):  # parts of speech are no spans
+        names = tuple(name for name in names if name != "span_f1")
     found = {name: dict(scored) for name in names if name != asked.metric}
     deciding = {name: each for name, each in scored.items() if each.none_threshold is not None}
     return found | ({"none_f1": deciding} if deciding else {})

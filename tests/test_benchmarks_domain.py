@@ -136,5 +136,6 @@ def test_the_summary_tells_failures(raw):
     by_name = {row["name"]: row for row in found["rows"]}
     assert by_name["tiny, AUROC, plain/student/int8"]["value"] == pytest.approx(area(draw(0.2)))
     assert set(found) == {
-        "system", "headline", "metric", "page", "rows", "paper", "commands", "hours", "hardware", "manifests", "failures"
+        "system", "headline", "metric", "page", "rows", "paper", "commands", "hours", "hardware", "manifests",
+        "failures",
     }  # fmt: skip

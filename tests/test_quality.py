@@ -13,7 +13,7 @@ from pipeline.disagreement import find_partings
 from pipeline.gate import judge
 from pipeline.gate_config import Gate
 from pipeline.markdown import render_comparison, render_summary
-from pipeline.metrics import compare_two, quality_ratio, scored_of
+from pipeline.metrics import Asked, compare_two, quality_ratio, score_all, scored_of
 from pipeline.page import render_page
 from pipeline.recipe import Recipe
 from pipeline.scores.quality import QUALITIES, Scored
@@ -174,3 +174,13 @@ def test_floors_suit_the_task():
     cascade = {"student": "student/int8", "teacher": "teacher/float32"}
     with pytest.raises(ValueError, match=r"cascade needs classification, data\.task is 'regression'"):
         recipe("regression", cascade=cascade)
+
+
+def test_parts_of_speech_have_no_spans():
+    """Oracle: by hand, three of four words; `PRON` is no label of IOB2, which seqeval would refuse."""
+    asked = Asked(
+        truths=[[0, 1], [2, 1]], task="token-classification", metric="tag_accuracy", labels=("DET", "PRON", "NOUN")
+    )
+    row = score_all(asked, {"one": [[0, 1], [2, 0]]}, "one", seed=1)["one"]
+    assert row.quality.value == 0.75
+    assert row.more == {}

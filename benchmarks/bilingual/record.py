@@ -22,6 +22,7 @@ PAPER = (
 )
 COMMANDS = (
     "understudy distill recipes/gigabert/encoder.yaml",
+    "understudy run recipes/gigabert/transplant.yaml",
     "understudy run recipes/gigabert/ner.yaml",
     "understudy run recipes/gigabert/pos.yaml",
 )

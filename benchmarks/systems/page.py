@@ -1,11 +1,15 @@
 """`docs/results/README.md` and a plot of each system."""
 
 from collections.abc import Iterator, Mapping
+from textwrap import fill
 
 from matplotlib.figure import Figure
 
 from benchmarks.systems.records import System
 from pipeline.plots import WIDTH_INCHES, drawing, to_svg
+
+NAME_LETTERS = 46
+"""Of a line of a row's name beside a plot."""
 
 HEADER = """\
 # Six systems, measured
@@ -31,15 +35,15 @@ def plot(name: str, system: System) -> str:
     """One dot a row with its interval, as SVG."""
     rows = system.rows[::-1]
     with drawing(name):
-        figure = Figure(figsize=(WIDTH_INCHES, 0.7 + 0.26 * len(rows)), layout="constrained")
+        figure = Figure(figsize=(WIDTH_INCHES, 0.7 + 0.32 * len(rows)), layout="constrained")
         axes = figure.add_subplot()
         for place, row in enumerate(rows):
             low, high = (row.value if end is None else end for end in (row.low, row.high))
             axes.plot([low, high], [place, place], color="#8a8f98", linewidth=2, solid_capstyle="round")
             axes.plot([row.value], [place], "o", color="#1f5fbf", markersize=5)
-        axes.set_yticks(range(len(rows)), [row.name for row in rows], fontsize=8)
+        axes.set_yticks(range(len(rows)), [fill(row.name, NAME_LETTERS) for row in rows], fontsize=7)
         axes.set_ylim(-0.6, len(rows) - 0.4)
-        axes.set_xlabel(system.metric)
+        axes.set_xlabel(fill(system.metric, 2 * NAME_LETTERS), fontsize=8)
         details = "; ".join(f"{row.name}: {row.value:g}" for row in system.rows)
         return to_svg(figure, name, f"{system.system}: {system.metric}", details)
 

@@ -149,7 +149,7 @@ class DataConfig(Config):
     """Response selection: what stands between turns, each `speaker: utterance`; a line break."""
     labels: tuple[str, ...] | None = None
     """The label list, in order; left out, the sorted labels of the training split (of words: of all, `O` first)."""
-    outside_tags: tuple[str, ...] = ()
+    outside_tags: tuple[str, ...] | None = None
     """Token classification: names of spans that count as `O`, such as `MISC` where another group marks none."""
     out_of_domain_labels: tuple[str, ...] = ()
     """Rows with these labels are no class: they leave the three splits and form the out-of-domain text."""

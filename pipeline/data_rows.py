@@ -142,7 +142,7 @@ def _tagged_row(record: Record, reading: Reading) -> Row | None:
 
 def _tag(value: Any, name: str, reading: Reading) -> str:
     label = _label(value, reading.classes.get(name))
-    return "O" if label.partition("-")[2] in reading.config.outside_tags else label
+    return "O" if label.partition("-")[2] in (reading.config.outside_tags or ()) else label
 
 
 def _tagged(record: Record, reading: Reading, tags: Sequence[str]) -> tuple[Example, tuple[str, ...]]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks.noesis out/noesis-bi out/noesis-cross
 
-The folders are the outputs of `recipes/noesis/bi.yaml` and `cross.yaml`, run to their reports. What is measured goes to
-`benchmarks/noesis/results/`; the page `docs/results/noesis.md`, its drawing and `docs/results/systems/noesis.json` are
-written from there, and with `--page-only` from what is there.
+The folders are the outputs of `recipes/noesis/bi.yaml` and `cross.yaml`, run to their reports; the second may be
+missing. What is measured goes to `benchmarks/noesis/results/`; the page `docs/results/noesis.md`, its drawing and
+`docs/results/systems/noesis.json` are written from there, and with `--page-only` from what is there.
 """
 
 import argparse
@@ -47,13 +47,17 @@ def main(arguments: list[str] | None = None) -> None:
 
 def measure(bi: Path, cross: Path) -> dict[str, Any]:
     """What both reports say, and what pairs of the second folder's models do together."""
-    reports = {"bi": summary_of(read_report(bi / "report")), "cross": summary_of(read_report(cross / "report"))}
+    folders = {"bi": bi} | ({"cross": cross} if (cross / "report").is_dir() else {})
+    found = {part: read_report(folder / "report") for part, folder in folders.items()}
+    reports = {part: summary_of(report) for part, report in found.items()}
     before = load_average()
-    pairs = [measure_rerank(cross, retriever, reader, MOST_RESCORED) for retriever, reader in PAIRS]
+    pairs = [measure_rerank(cross, retriever, reader, MOST_RESCORED) for retriever, reader in PAIRS if "cross" in found]
     for pair in pairs:
         pair["row"].pop("predictions")
     kept = [measure_kept(bi, row, KEPT_QUERIES) for row in KEPT]
+    benches = [report.benchmark.load_average for report in found.values()]
     load = {"before": before, "after": load_average()}
+    load |= {when: max(load[when], *(bench[when] for bench in benches if when in bench)) for when in load}
     return {**reports, "pairs": pairs, "kept": kept, "machine": fingerprint(), "load": load}
 
 

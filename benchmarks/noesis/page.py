@@ -45,6 +45,11 @@ def write_page(found: Found, page: Path) -> None:
     write_json(page.with_name("systems") / "noesis.json", system_of(found).model_dump(mode="json"))
 
 
+def parts_of(found: Found) -> list[str]:
+    """`bi`, and `cross` where its recipe was run."""
+    return [part for part in ("bi", "cross") if part in found]
+
+
 def rows_of(found: Found, part: str) -> dict[str, Found]:
     """The rows of one part by their names on the page, what two models do together after the others."""
     rows: dict[str, Found] = dict(found[part]["rows"])
@@ -63,26 +68,26 @@ def system_of(found: Found) -> System:
     """The record that the page of all systems is made from."""
     rows = [
         Figure(name=f"{name}, {part}", **row["quality"])
-        for part in ("bi", "cross") for name, row in rows_of(found, part).items()
+        for part in parts_of(found) for name, row in rows_of(found, part).items()
     ]  # fmt: skip
     return System(
         system="NOESIS II", metric="mean of MRR and R@10", headline=headline(found), rows=tuple(rows), page="noesis.md",
         paper=(*map(describe, SYSTEMS), *DIFFERS), failures=tuple(failures(found)), commands=COMMANDS,
-        hours=round(_hours(found), 2), hardware=_hardware(found["cross"]["machine"]), manifests=_manifests(found),
+        hours=round(_hours(found), 2), hardware=_hardware(found["machine"]), manifests=_manifests(found),
     )  # fmt: skip
 
 
 def headline(found: Found) -> str:
     """What the students keep, in one sentence."""
     parts = []
-    for part, word in (("bi", "bi-encoder"), ("cross", "cross-encoder")):
+    for part in parts_of(found):
         candidate = found[part]["candidate"]
         gate = next((gate for gate in found[part]["gates"] if gate["metric"] == "quality"), None)
         score = str(format_share(metric_of(found[part]["rows"][candidate], "mean_mrr_recall_10")))
         kept = (
             "" if gate is None else f", {100 * gate['ratio']['value']:.1f} % of its teacher's (gate: {gate['verdict']})"
         )
-        parts.append(f"the 3-layer int8 {word} has {score} of MRR and R@10{kept}")
+        parts.append(f"the 3-layer int8 {part}-encoder has {score} of MRR and R@10{kept}")
     return "; ".join(parts)
 
 
@@ -90,9 +95,11 @@ def failures(found: Found) -> list[str]:
     """What did not hold, found in the numbers."""
     faults = [
         f"{found[part]['recipe']}: the gate {gate['name']!r} {gate['verdict']}: {gate['reason']}"
-        for part in ("bi", "cross") for gate in found[part]["gates"] if gate["verdict"] != "pass"
+        for part in parts_of(found) for gate in found[part]["gates"] if gate["verdict"] != "pass"
     ]  # fmt: skip
-    rows = rows_of(found, "cross")
+    if "cross" not in found:
+        faults.append("no cross-encoder was trained, so nothing was reranked (recipes/noesis/cross.yaml)")
+    rows = rows_of(found, "cross") if found["pairs"] else {}
     for pair in found["pairs"]:
         ours = metric_of(pair["row"], "recall_1")
         for other in (pair["picks"], pair["reads"]):
@@ -108,8 +115,8 @@ def _lines(found: Found) -> Iterator[str]:
     yield f"**{headline(found)[0].upper()}{headline(found)[1:]}.**\n"
     yield "![recall at k](noesis.svg)\n"
     titles = {"bi": "Bi-encoders", "cross": "Cross-encoders, and bi-encoders that pick for them"}
-    for part, title in titles.items():
-        yield f"## {title}\n"
+    for part in parts_of(found):
+        yield f"## {titles[part]}\n"
         yield _about(found[part]) + "\n"
         yield from _table(["row", *(QUALITIES[metric].header for metric in METRICS)], _quality_rows(found, part))
         yield from _gates(found[part])
@@ -125,7 +132,7 @@ def _lines(found: Found) -> Iterator[str]:
     yield from [f"* {fault}" for fault in failures(found)] or ["Nothing that was gated."]
     yield "\n## Made by\n"
     yield from (f"    {command}" for command in COMMANDS)
-    yield f"\n{_hours(found):.2f} hours of training, by the clock, on {_hardware(found['cross']['machine'])}.\n"
+    yield f"\n{_hours(found):.2f} hours of training, by the clock, on {_hardware(found['machine'])}.\n"
     yield ", ".join(f"`{name}` {digest[:12]}" for name, digest in _manifests(found).items()) + ".\n"
 
 
@@ -160,7 +167,7 @@ def _times(found: Found) -> Iterator[str]:
             f"on {cores} cores).*\n"
         )
     rows: list[Sequence[str]] = []
-    for part in ("bi", "cross"):
+    for part in parts_of(found):
         times = {name: Interval.model_validate(ms) for name, ms in found[part]["p50_ms"].items()}
         rows.extend((f"{name}, {part}", str(format_ms(ms)), MISSING, MISSING) for name, ms in times.items())
     rows.extend(
@@ -180,7 +187,7 @@ def _paper_rows(found: Found) -> Iterator[Sequence[str]]:
     for one in SYSTEMS:
         recalls = (f"{100 * one.recall[k]:.1f} %" if k in one.recall else MISSING for k in RECALLS)
         yield (one.name, *recalls, MISSING if one.mrr is None else f"{one.mrr:.3f}", one.source)
-    for part in ("bi", "cross"):
+    for part in parts_of(found):
         for name in dict.fromkeys(("teacher/float32", found[part]["candidate"])):
             row = found[part]["rows"][name]
             shares = (format_share(metric_of(row, f"recall_{k}")).text for k in RECALLS)
@@ -195,7 +202,7 @@ def _table(headers: Sequence[str], rows: Iterator[Sequence[str]] | Sequence[Sequ
 
 
 def _hours(found: Found) -> float:
-    return sum(sum(found[part]["train_seconds"].values()) for part in ("bi", "cross")) / 3600
+    return sum(sum(found[part]["train_seconds"].values()) for part in parts_of(found)) / 3600
 
 
 def _hardware(machine: Found) -> str:
@@ -204,14 +211,15 @@ def _hardware(machine: Found) -> str:
 
 def _manifests(found: Found) -> dict[str, str]:
     return {
-        f"{part}/{name}": digest for part in ("bi", "cross") for name, digest in found[part]["lineage"].items()
+        f"{part}/{name}": digest for part in parts_of(found) for name, digest in found[part]["lineage"].items()
         if name.partition(":")[0] in ("data", "model", "bundle", "evaluation")
     }  # fmt: skip
 
 
 def _plot(found: Found, path: Path) -> None:
     figure = drawings.Figure(figsize=(9, 4), layout="constrained")
-    for axes, part in zip(figure.subplots(1, 2, sharey=True), ("bi", "cross"), strict=True):
+    parts = parts_of(found)
+    for axes, part in zip(figure.subplots(1, len(parts), sharey=True, squeeze=False)[0], parts, strict=True):
         for name, row in rows_of(found, part).items():
             if "pytorch" in name:
                 continue

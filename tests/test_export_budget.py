@@ -206,7 +206,7 @@ def test_every_family_has_words_for_its_nodes(name: str, layer: int | None, said
     assert str(Node(name=name, layer=layer, multiplications=1)) == said
 
 
-@pytest.mark.parametrize("layers", [(1,), (0, 2)])
+@pytest.mark.parametrize("layers", [(1,), pytest.param((0, 2), marks=pytest.mark.long)])
 def test_a_model_that_int8_breaks_is_repaired_and_its_outliers_named(tmp_path: Path, layers: tuple[int, ...]) -> None:
     """Oracle: the building of the model; its outliers are what the second product of these networks reads."""
     fused = fused_graph(tmp_path, make_outlier_classifier(tmp_path / "model", layers=layers))

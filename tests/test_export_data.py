@@ -80,7 +80,9 @@ def test_a_question_that_leaves_no_room_is_cut_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ROWS)
+@pytest.mark.parametrize(
+    "what", [what if what in ("tags", "ranking") else pytest.param(what, marks=pytest.mark.long) for what in ROWS]
+)
 def test_the_export_of_every_task_runs_on_its_data_set(tmp_path, what):
     """Oracle: the measure that each task is judged by, and float32, which keeps all of itself."""
     model, data = make(tmp_path, what)

@@ -190,7 +190,13 @@ FEATURES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("feature", FEATURES)
+OFTEN = ("projections", "gradual unfreezing", "masked words")
+"""Tried at every change; the others are long."""
+
+
+@pytest.mark.parametrize(
+    "feature", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.long) for name in FEATURES]
+)
 def test_a_run_stopped_again_and_again_ends_with_the_same_bits(made, tmp_path, monkeypatch, feature):
     """Oracle: the undisturbed run's file and log; stops come before steps and right after checkpoints, at random."""
     keep_best = list(FEATURES).index(feature) % 2 == 0

@@ -1,7 +1,7 @@
 # Slow tests that compute and neither serve nor measure: two at a time.
 SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,bad_input benchmarks_cascade benchmarks_export bilingual cache \
-	ci_compress distill ecosystem evaluate_tasks export_data export_run loop minilm_recipes mlm noesis_recipes \
-	out_of_domain_smoke plan processes rows vocabulary_training))
+	ci_compress distill ecosystem evaluate_tasks export_data export_run loop mlm plan processes \
+	rows vocabulary_training))
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv

@@ -64,7 +64,13 @@ def evaluate_kind(tmp_path_factory):
     return evaluate
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        kind if kind in ("token-classification", "question-answering") else pytest.param(kind, marks=pytest.mark.long)
+        for kind in KINDS
+    ],
+)
 def test_a_bundle_answers_as_pytorch_does(evaluate_kind, kind):
     """Oracle: PyTorch on the model that the bundle was made of."""
     _, found, facts = evaluate_kind(kind)

@@ -43,7 +43,7 @@ def test_general_students_differ_in_nothing_but_their_objective():
     assert {*ROWS, *MORE_ROWS} - {"logits"} == models.keys() - {"narrow-assisted-assistant"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_smoke_recipe_runs_in_small(tmp_path):
     """Oracle: the sealed lineage. The student comes from an encoder without a head, which learnt without labels."""
     for seed, (split, count) in enumerate([("train", 120), ("validation", 30), ("test", 60)]):

@@ -171,7 +171,7 @@ def check_service(out: Path) -> None:
                 assert (first == [example.label]) == (rank == 1) or told["ranks"][0]["score"] - best < 0.02
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_smoke_recipe_reaches_a_service(tmp_path):
     """Oracle: the rows of the report, and `check_service`; tiny models, of which only the students are deployed."""
     save_teacher(tmp_path / "tiny", layers=2)

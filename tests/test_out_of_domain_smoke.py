@@ -18,7 +18,7 @@ from serve.runtime import Runtime
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_from_text_to_served_distances(tmp_path, monkeypatch):
     """Oracle: texts of the grammar's other topics are farther than its own, of teacher and student; and the runtime."""
     monkeypatch.chdir(ROOT)

@@ -100,7 +100,7 @@ def same(left: dict[str, float], right: dict[str, float]) -> bool:
     return all(abs(left[label] - right[label]) < 1e-4 for label in LABELS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_fifty_swaps_under_load(shelf):
     """Oracle: each bundle's own logits of each text; every answer to three texts is wholly of one of them."""
     expected = {name: [logits_of(shelf / name, text) for text in TEXTS] for name in ("one", "two")}

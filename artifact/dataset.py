@@ -3,13 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import ValidationError
 
 from artifact.config import Config
 from artifact.errors import DataError
 from artifact.manifest import write_json
+
+Item = TypeVar("Item")
 
 Split = Literal["train", "validation", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "out_of_domain")
@@ -99,6 +101,13 @@ class Example(Config):
     def texts(self) -> tuple[str, ...]:
         """All that was written in it, for whoever counts words: the text, its pair and its candidates."""
         return (self.text, *(() if self.pair is None else (self.pair,)), *(self.candidates or ()))
+
+
+def pick_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:
+    """At most `most` of `items`, evenly spaced: a split may be sorted by label, time or channel."""
+    if len(items) <= most:
+        return items
+    return [items[place * len(items) // most] for place in range(most)]
 
 
 def read_info(directory: Path) -> DatasetInfo:

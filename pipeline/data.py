@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, write_dataset
+from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, pick_evenly, write_dataset
 from artifact.digest import hash_file
 from artifact.errors import DataError
 from artifact.stage import Stage
@@ -45,7 +45,7 @@ def run_data(config: DataConfig, out: Path) -> Mapping[str, Any]:
     for split in LEARNT:
         splits[split] = _examples(_divide(rows[split], config)[0], labels, config, split)
     most = config.rows or {}
-    spread = {split: _spread(found, most.get(split, len(found))) for split, found in splits.items()}
+    spread = {split: pick_evenly(found, most.get(split, len(found))) for split, found in splits.items()}
     info = write_dataset(out, labels, spread, task=config.task, metric=config.metric)
     return {"examples": info.examples, "labels": len(labels)}
 
@@ -132,10 +132,3 @@ def _examples(rows: Sequence[Row], labels: Sequence[str], config: DataConfig, sp
     if config.task == "token-classification":
         return [row.example.model_copy(update={"tags": tuple(index[name] for name in row.names)}) for row in rows]
     return [row.example for row in rows]
-
-
-def _spread(rows: Sequence[Example], most: int) -> Sequence[Example]:
-    """At most `most` of `rows`, evenly spaced: files are often sorted by label."""
-    if len(rows) <= most:
-        return rows
-    return [rows[(place * len(rows)) // most] for place in range(most)]

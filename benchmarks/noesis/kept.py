@@ -11,8 +11,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from artifact.dataset import Example, read_split
-from pipeline.asking.ranking import pick_evenly
+from artifact.dataset import Example, pick_evenly, read_split
 from serve.config import ServiceConfig
 from serve.engine import Floats
 from serve.http.app import create_app

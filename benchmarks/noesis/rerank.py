@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from artifact.dataset import Example, read_info, read_split
+from artifact.dataset import Example, pick_evenly, read_info, read_split
 from artifact.progress import progress
-from pipeline.asking.ranking import pick_evenly, run_queries
+from pipeline.asking.ranking import run_queries
 from pipeline.metrics import Asked, score_all
 from pipeline.results import Answer, NoneThreshold
 from pipeline.rows import Row, opener

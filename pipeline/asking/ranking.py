@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 
-from artifact.dataset import Example
+from artifact.dataset import Example, pick_evenly
 from artifact.errors import DataError
 from pipeline.asking.asked import Asking, Found, Step, check_finite, chunks
 from pipeline.results import Answer, NoneThreshold
@@ -43,12 +43,6 @@ def choose_threshold(asking: Asking, validation: Sequence[Example], step: Step) 
     value = choose_none_threshold(scores, [example.label for example in asked])
     # A cosine is at least -1, so no score is above 2: it is best never to say NONE.
     return NoneThreshold(value=min(value, 2.0), queries=len(asked))
-
-
-def pick_evenly(examples: Sequence[Example], most: int) -> list[Example]:
-    """At most `most` of the examples, evenly spaced: a split may be sorted by time or channel."""
-    count = min(most, len(examples))
-    return [examples[place * len(examples) // count] for place in range(count)]
 
 
 def run_queries(engine: Row, queries: Sequence[tuple[str, ...]]) -> list[Floats]:

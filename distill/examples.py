@@ -20,8 +20,8 @@ from distill.encoding import encode
 
 NEGATIVES = 4
 """Wrong utterances beside each right one, where nobody says."""
-WINDOW_SHARE = 3
-"""A window of a context overlaps the next by one such part of `max_tokens`."""
+OVERLAPS = 12
+"""Windows of a context share one such part of `max_tokens`: the longest question leaves but a quarter for a window."""
 EXAMPLES_PER_CALL = 500
 
 Item = TypeVar("Item")
@@ -135,7 +135,7 @@ def _read_questions(tokenizer: Tokenizer, examples: Sequence[Example], max_token
         questions = [_cut(tokenizer, row.text, room - 3) for row in some]
         encoded = tokenizer(
             questions, [row.pair or "" for row in some], truncation="only_second", max_length=max_tokens,
-            stride=max_tokens // (4 * WINDOW_SHARE), return_overflowing_tokens=True, return_offsets_mapping=True,
+            stride=max_tokens // OVERLAPS, return_overflowing_tokens=True, return_offsets_mapping=True,
             return_token_type_ids=True,
         )  # fmt: skip
         _extend(found, encoded)

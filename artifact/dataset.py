@@ -30,7 +30,7 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
     "response-selection": ("mean_mrr_recall_10", "mrr", "recall_1", "recall_2", "recall_5", "recall_10"),
     "text": (),
 }
-"""By task, the metrics that quality can be; the first where nobody says."""
+"""By task, the metrics that quality can be; the first that suits the labels where nobody says."""
 
 ONE_COLUMN: Mapping[Task, str] = {"regression": "quantity", "response-selection": "relevance"}
 """Tasks whose models give one number, and the name of that column: a quantity, or the log-odds of being right."""
@@ -49,7 +49,7 @@ class DatasetInfo(Config):
     examples: dict[str, int]
     """Rows of each split."""
     metric: str | None = None
-    """Of quality, one of the task's; left out, the first of them."""
+    """Of quality, one of `metrics_of`; left out, the first of them."""
     groups: tuple[str, ...] = ()
     """Names of parts that are also scored apart, such as languages."""
 
@@ -60,7 +60,7 @@ class DatasetInfo(Config):
             return self.metric
         if not METRICS[self.task]:
             raise DataError(f"a data set of the task {self.task!r} has nothing to score", "give it labels")
-        return METRICS[self.task][0]
+        return metrics_of(self.task, self.labels)[0]
 
 
 class Answer(Config):
@@ -101,6 +101,16 @@ class Example(Config):
     def texts(self) -> tuple[str, ...]:
         """All that was written in it, for whoever counts words: the text, its pair and its candidates."""
         return (self.text, *(() if self.pair is None else (self.pair,)), *(self.candidates or ()))
+
+
+def metrics_of(task: Task, labels: Sequence[str]) -> tuple[str, ...]:
+    """Those of the task that such labels can have: spans are read off IOB2 tags, which parts of speech are not."""
+    lacking = set[str]()
+    if not all(label[:2] in (OUTSIDE, "B-", "I-") for label in labels):
+        lacking.add("span_f1")
+    if len(labels) != 2:
+        lacking |= {"f1", "matthews_correlation"}
+    return tuple(metric for metric in METRICS[task] if metric not in lacking)
 
 
 def pick_evenly(items: Sequence[Item], most: int) -> Sequence[Item]:

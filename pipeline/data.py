@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, pick_evenly, write_dataset
+from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, metrics_of, pick_evenly, write_dataset
 from artifact.digest import hash_file
 from artifact.errors import DataError
 from artifact.stage import Stage
@@ -38,6 +38,7 @@ def run_data(config: DataConfig, out: Path) -> Mapping[str, Any]:
     for table in read_tables(config):
         rows[table.split] += _rows(table, config)
     labels = _labels(rows, config)
+    _check_metric(config, labels)
     splits: dict[Split, Sequence[Example]] = {}
     outside = [row.example for row in _divide(rows["test"], config)[1]]
     # Out-of-domain text is for testing; what the source has for training a detector is left alone.
@@ -102,6 +103,17 @@ def _labels(rows: Mapping[Split, Sequence[Row]], config: DataConfig) -> tuple[st
         # A tag that only a test sentence has can be no better than missed, but the other words count.
         found |= (names["validation"] | names["test"]) - _HIDDEN
     return tuple(sorted(found, key=lambda name: (config.task == "token-classification" and name != OUTSIDE, name)))
+
+
+def _check_metric(config: DataConfig, labels: Sequence[str]) -> None:
+    """`DataError` for a metric that these labels cannot have, before anything learns them."""
+    known = metrics_of(config.task, labels)
+    if config.metric is not None and config.metric not in known:
+        some = ", ".join(labels[:5])
+        raise DataError(
+            f"data.metric is {config.metric!r}, which {len(labels)} labels such as {some} cannot have",
+            f"spans need IOB2 tags, F1 and Matthews' correlation two labels: set data.metric to {' or '.join(known)}",
+        )
 
 
 def _divide(rows: Sequence[Row], config: DataConfig) -> tuple[list[Row], list[Row]]:

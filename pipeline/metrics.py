@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.dataset import METRICS, Task
+from artifact.dataset import Task, metrics_of
 from pipeline.results import Answer, Evaluation, Interval, NoneThreshold, QualityRow
 from pipeline.scores.quality import Scored, tally_of
 from pipeline.scores.tally import Numbers, Tally, draw
@@ -169,9 +169,7 @@ def _interval(tally: Tally, drawn: Numbers) -> Interval:
 
 def _more(asked: Asked, scored: Mapping[str, Scored]) -> dict[str, dict[str, Scored]]:
     """Further metrics, and the rows that have them. Of labels only accuracy: the others do not suit any number."""
-    names = (ACCURACY,) if asked.task == "classification" else METRICS[asked.task]
-    if not all(label[:2] in ("O", "B-", "I-") for label in asked.labels):  # parts of speech are no spans
-        names = tuple(name for name in names if name != "span_f1")
+    names = (ACCURACY,) if asked.task == "classification" else metrics_of(asked.task, asked.labels)
     found = {name: dict(scored) for name in names if name != asked.metric}
     deciding = {name: each for name, each in scored.items() if each.none_threshold is not None}
     return found | ({"none_f1": deciding} if deciding else {})

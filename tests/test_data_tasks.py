@@ -47,7 +47,7 @@ def make(tmp_path: Path, task: str, rows: list[Any], **fields: Any) -> list[Exam
 
 
 def run(config: DataConfig, out: Path) -> DatasetInfo:
-    out.mkdir()
+    out.mkdir(parents=True)
     run_data(config, out)
     return read_info(out)
 
@@ -381,3 +381,18 @@ def test_a_column_names_the_groups(tmp_path):
         assert all(row.group == f"s{int(row.text) % 2}" for row in read_split(tmp_path / "data", split))
     with pytest.raises(DataError, match="has no field 'origin'"):
         run_stage(*data_stage(config.model_copy(update={"group_field": "origin"}), tmp_path / "other"))
+
+
+def test_the_metric_suits_the_labels(tmp_path):
+    """Oracle: parts of speech are not IOB2, names are; three labels have no F1 of one of them."""
+    row = {"tokens": ["it", "rains"], "ner_tags": ["PRON", "VERB"]}
+    below = {name: tmp_path / name for name in ("speech", "spans", "names", "three")}
+    make(below["speech"], "token-classification", [row])
+    assert read_info(below["speech"] / "out").quality == "tag_accuracy"
+    with pytest.raises(DataError, match=r"span_f1.*PRON"):
+        make(below["spans"], "token-classification", [row], metric="span_f1")
+    make(below["names"], "token-classification", [{"tokens": ["Ann"], "ner_tags": ["B-PER"]}])
+    assert read_info(below["names"] / "out").quality == "span_f1"
+    rows = [{"text": text, "label": text} for text in ("a", "b", "c")]
+    with pytest.raises(DataError, match=r"matthews_correlation.*3 labels"):
+        make(below["three"], "classification", rows, metric="matthews_correlation")

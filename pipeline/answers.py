@@ -111,6 +111,11 @@ def _check(asking: Asking, kind: TaskKind) -> None:
             f"{asking.row} is a {graph or 'model of whole texts'}, the data set is of {asking.info.task}",
             "name a model of that task",
         )
+    if not asking.engine.labels and asking.info.labels and not kind.fits((), asking.info):
+        raise DataError(
+            f"{asking.row} embeds texts and says nothing of the task {asking.info.task}",
+            "give it a head, or set deploy: false; `understudy export` and `guard` need no evaluation",
+        )
     if not kind.fits(asking.engine.labels, asking.info):
         raise DataError(f"{asking.row} answers with other labels than the data set has", "distil and export it again")
 

@@ -104,6 +104,7 @@ class Recipe(Config):
         for name, model in self.models.items():
             if model.predicts_words and model.deploy:
                 yield f"models.{name} ends as a masked language model, which cannot be deployed"
+            yield from self._head_faults(name, model)
             for other in model.refers_to():
                 if other not in earlier:
                     yield f"models.{name} refers to {other!r}, which is not a model above it"
@@ -116,6 +117,14 @@ class Recipe(Config):
                 if ranks and corpus is not None and corpus.source.pair_field is None:
                     yield f"models.{name}: phase {phase.name!r} ranks pairs, {phase.corpus} has no pair_field"
             earlier.add(name)
+
+    def _head_faults(self, name: str, model: ModelConfig) -> Iterator[str]:
+        if self.data.task == "text" and model.has_head:
+            yield f"models.{name} has a head, and bare text has nothing to teach it: set head: none"
+        teacher = self.models.get(model.teacher or "")
+        reads_logits = any(objective.kind == "logits" for phase in model.phases for objective in phase.objectives)
+        if reads_logits and teacher is not None and not teacher.has_head:
+            yield f"models.{name} learns the logits of {model.teacher!r}, which has no head"
 
     def _row_faults(self) -> Iterator[str]:
         if not self.deployed():

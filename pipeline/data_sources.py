@@ -14,6 +14,8 @@ from pipeline.data_contrast import Contrast
 
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 LEARNT: tuple[Split, ...] = ("train", *EVALUATED)
+NAMED = 3
+"""Files that an error names."""
 HINT = "set data.source.directory=DIR to where the files lie"
 
 
@@ -52,11 +54,17 @@ def source_files(source: Source) -> dict[str, Path]:
             return {}
     missing = [path for path in files.values() if not path.is_file()]
     if missing:
-        raise DataError(f"there is no file {', '.join(map(str, missing))}", "" if "grammar" in files else HINT)
+        raise DataError(f"there is no file {_some(missing)}", "" if "grammar" in files else HINT)
     empty = [path for path in files.values() if not path.stat().st_size]
     if empty:
-        raise DataError(f"there is nothing in {', '.join(map(str, empty))}")
+        raise DataError(f"there is nothing in {_some(empty)}")
     return files
+
+
+def _some(paths: Sequence[Path]) -> str:
+    """The first of them, and how many more: many groups have many files."""
+    more = f" and {len(paths) - NAMED} more" if len(paths) > NAMED else ""
+    return ", ".join(str(path) for path in paths[:NAMED]) + more
 
 
 def _named_files(source: Files) -> dict[str, Path]:

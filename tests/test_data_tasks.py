@@ -396,3 +396,11 @@ def test_the_metric_suits_the_labels(tmp_path):
     rows = [{"text": text, "label": text} for text in ("a", "b", "c")]
     with pytest.raises(DataError, match=r"matthews_correlation.*3 labels"):
         make(below["three"], "classification", rows, metric="matthews_correlation")
+
+
+def test_many_missing_files_are_counted(tmp_path):
+    """Oracle: three groups of three files, of which three are named."""
+    groups = {name: name for name in ("en", "da", "hr")}
+    config = make_config(tmp_path, "token-classification", {}, {"groups": groups, **{s: f"{s}.jsonl" for s in LEARNT}})
+    with pytest.raises(DataError, match=r"there is no file \S+, \S+, \S+ and 6 more\n"):
+        source_files(config.source)

@@ -17,10 +17,18 @@ Split = Literal["train", "validation", "test", "out_of_domain"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test", "out_of_domain")
 
 Task = Literal[
-    "classification", "regression", "token-classification", "question-answering", "response-selection", "text"
-]
+    "classification", "regression", "token-classification", "question-answering", "response-selection",
+    "out-of-domain-detection", "text",
+]  # fmt: skip
 """What is to be said of an example: one label or one quantity of a text or pair, a tag of each word, the part of a
-context that answers a question, which of some candidates comes next, or nothing at all."""
+context that answers a question, which of some candidates comes next, whether it is unlike the texts that were learnt
+from, or nothing at all."""
+
+DETECTION: Task = "out-of-domain-detection"
+"""Training and validation splits hold texts of the domain alone, the test split also texts from outside: label 1."""
+
+WITHOUT_HEAD: tuple[Task, ...] = (DETECTION, "text")
+"""Tasks that no label teaches: their models are encoders."""
 
 METRICS: Mapping[Task, tuple[str, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "matthews_correlation"),
@@ -28,6 +36,7 @@ METRICS: Mapping[Task, tuple[str, ...]] = {
     "token-classification": ("span_f1", "tag_accuracy"),
     "question-answering": ("word_f1", "exact_match"),
     "response-selection": ("mean_mrr_recall_10", "mrr", "recall_1", "recall_2", "recall_5", "recall_10"),
+    "out-of-domain-detection": ("auroc",),
     "text": (),
 }
 """By task, the metrics that quality can be; the first that suits the labels where nobody says."""

@@ -14,6 +14,7 @@ _KINDS: Mapping[Task, tuple[str, str]] = {
     "token-classification": ("token-classification", "A tagger of words with {labels} labels"),
     "question-answering": ("question-answering", "A reader that finds answers in a context"),
     "response-selection": ("text-ranking", "A cross-encoder that ranks utterances"),
+    "out-of-domain-detection": ("sentence-similarity", "An encoder"),
     "text": ("sentence-similarity", "An encoder"),
 }
 """The Hub's name of the task, and ours."""

@@ -231,6 +231,7 @@ _Reader = Callable[[Tokenizer, Sequence[Example], int, Reads], Inputs]
 _READERS: Mapping[Task, _Reader] = {
     "classification": _read_whole,
     "regression": _read_whole,
+    "out-of-domain-detection": _read_whole,
     "text": _read_whole,
     "token-classification": _read_words,
     "question-answering": _read_questions,

@@ -34,6 +34,7 @@ _SUFFIXES: Mapping[Task, str] = {
     "response-selection": "ForSequenceClassification",
     "token-classification": "ForTokenClassification",
     "question-answering": "ForQuestionAnswering",
+    "out-of-domain-detection": "ForSequenceClassification",
     "text": "ForSequenceClassification",
 }
 _LOADERS: Mapping[str, Any] = {

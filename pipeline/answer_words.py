@@ -49,8 +49,10 @@ _WORDS: Mapping[Task, Write] = {
     "token-classification": _tags,
     "question-answering": _texts,
     "response-selection": _rank,
+    "out-of-domain-detection": lambda distance, labels: f"distance {_quantity(distance, labels)}",
 }
 _TRUTHS: Mapping[Task, Write] = {
-    "response-selection": lambda truth, _: "none is right" if truth == -1 else f"candidate {truth}"
+    "response-selection": lambda truth, _: "none is right" if truth == -1 else f"candidate {truth}",
+    "out-of-domain-detection": lambda truth, _: "from outside" if truth == 1 else "of the domain",
 }
 """Where they are of another kind than what rows say."""

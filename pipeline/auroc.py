@@ -28,8 +28,7 @@ def auroc(inside: ArrayLike, outside: ArrayLike) -> Interval:
     within, beyond = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
     if not (len(within) and len(beyond)):
         raise BenchError("an area under the ROC curve needs texts of both groups")
-    shares_beyond = _shares_below(within, beyond)
-    shares_within = 1 - _shares_below(beyond, within)
+    shares_within, shares_beyond = placements(within, beyond)
     value = float(shares_beyond.mean())
     if value in (0.0, 1.0):
         margin = 1 - TAIL ** (1 / min(len(within), len(beyond)))
@@ -39,6 +38,16 @@ def auroc(inside: ArrayLike, outside: ArrayLike) -> Interval:
     half = NormalDist().inv_cdf(1 - TAIL) * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + math.exp(-(center + side * half))) for side in (-1, 1))
     return Interval(value=value, low=min(low, value), high=max(high, value))
+
+
+def placements(
+    inside: NDArray[np.float64], outside: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """For each inner score the share of the outer ones above it, for each outer one that of the inner ones below it.
+
+    Ties count half. The mean of either is the area; DeLong calls them structural components.
+    """
+    return 1 - _shares_below(outside, inside), _shares_below(inside, outside)
 
 
 def _shares_below(others: NDArray[np.float64], scores: NDArray[np.float64]) -> NDArray[np.float64]:

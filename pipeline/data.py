@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.dataset import ONE_COLUMN, OUTSIDE, Example, Split, metrics_of, pick_evenly, write_dataset
+from artifact.dataset import DETECTION, ONE_COLUMN, OUTSIDE, Example, Split, metrics_of, pick_evenly, write_dataset
 from artifact.digest import hash_file
 from artifact.errors import DataError
 from artifact.stage import Stage
@@ -47,6 +47,8 @@ def run_data(config: DataConfig, out: Path) -> Mapping[str, Any]:
         splits[split] = _examples(_divide(rows[split], config)[0], labels, config, split)
     most = config.rows or {}
     spread = {split: pick_evenly(found, most.get(split, len(found))) for split, found in splits.items()}
+    if config.task == DETECTION:
+        spread["test"] = _told_apart(spread["test"], spread["out_of_domain"])
     info = write_dataset(out, labels, spread, task=config.task, metric=config.metric)
     return {"examples": info.examples, "labels": len(labels)}
 
@@ -123,9 +125,21 @@ def _divide(rows: Sequence[Row], config: DataConfig) -> tuple[list[Row], list[Ro
     return [row for row in rows if row.names[0] not in outside], [row for row in rows if row.names[0] in outside]
 
 
+def _told_apart(inside: Sequence[Example], outside: Sequence[Example]) -> list[Example]:
+    """The texts of both sides with the label that says which: 1 for those from outside."""
+    if not outside:
+        raise DataError(
+            "there is no text from outside the domain to test on", "set data.out_of_domain_labels, or name such a file"
+        )
+    sides = enumerate((inside, outside))
+    return [example.model_copy(update={"label": side}) for side, examples in sides for example in examples]
+
+
 def _examples(rows: Sequence[Row], labels: Sequence[str], config: DataConfig, split: str) -> list[Example]:
     if not rows:
         raise DataError(f"the {split} split has no rows", "check the file, and data.out_of_domain_labels")
+    if config.task == DETECTION:
+        return [row.example for row in rows]
     index = {label: position for position, label in enumerate(labels)}
     unknown = sorted({name for row in rows for name in row.names} - index.keys())
     if unknown and set(unknown) <= _HIDDEN:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from artifact.config import Config
-from artifact.dataset import METRICS, Split, Task
+from artifact.dataset import DETECTION, METRICS, WITHOUT_HEAD, Split, Task
 from pipeline.data_contrast import Contrast
 
 
@@ -117,6 +117,7 @@ DEFAULT_FIELDS: Mapping[Task, Fields] = {
     "token-classification": Fields(text="tokens", label="ner_tags"),
     "question-answering": Fields(text="question", pair="context", label="answers"),
     "response-selection": Fields(text="context", pair="response", label="label", candidates="candidates"),
+    "out-of-domain-detection": Fields(text="text"),
     "text": Fields(text="text"),
 }
 """Where a recipe names no field."""
@@ -152,7 +153,8 @@ class DataConfig(Config):
     outside_tags: tuple[str, ...] | None = None
     """Token classification: names of spans that count as `O`, such as `MISC` where another group marks none."""
     out_of_domain_labels: tuple[str, ...] = ()
-    """Rows with these labels are no class: they leave the three splits and form the out-of-domain text."""
+    """Rows with these labels are no class: they leave the three splits and form the out-of-domain text, which the task
+    `out-of-domain-detection` tests on beside its own test rows."""
     rows: dict[Split, PositiveInt] | None = None
     """At most so many rows of a split, spread evenly over it: for a quick look."""
 
@@ -186,18 +188,20 @@ class DataConfig(Config):
             "turn_separator": (self.turn_separator is not None, self.task == "response-selection"),
             "outside_tags": (bool(self.outside_tags), self.task == "token-classification"),
             "labels": (self.labels is not None, self.task in _LABELLED),
-            "out_of_domain_labels": (bool(self.out_of_domain_labels), self.task == "classification"),
+            "out_of_domain_labels": (bool(self.out_of_domain_labels), self.task in ("classification", DETECTION)),
         }
         for name, (is_set, is_known) in allowed.items():
             if is_set and not is_known:
                 yield f"{name} says nothing to the task {self.task}: leave it out"
+        if self.task == DETECTION and (self.label_field is None) != (not self.out_of_domain_labels):
+            yield "label_field and out_of_domain_labels say together which rows are from outside: set both, or neither"
         twice = sorted({label for label in self.labels or () if (self.labels or ()).count(label) > 1})
         if twice:
             yield f"labels names {', '.join(twice)} twice"
 
     def _source_faults(self) -> Iterator[str]:
         source = self.source
-        if isinstance(source, Generator) and self.task not in ("classification", "token-classification", "text"):
+        if isinstance(source, Generator) and self.task not in (*_LABELLED, *WITHOUT_HEAD):
             yield f"a grammar generates text with classes or words with tags, not data for the task {self.task}"
         if isinstance(source, Contrast) and self.task != "classification":
             yield f"source kind contrast has two labels, which the task {self.task} does not read"

@@ -115,6 +115,11 @@ def _plain(record: Record, reading: Reading) -> Row:
     return Row(_texts(record, reading.fields))
 
 
+def _known(record: Record, reading: Reading) -> Row:
+    """A text that a label may put outside; where nothing says so, it is of the domain."""
+    return _plain(record, reading) if reading.fields.label is None else _classified(record, reading)
+
+
 def _classified(record: Record, reading: Reading) -> Row:
     name = str(reading.fields.label)
     return Row(_texts(record, reading.fields), (_label(record.values.get(name), reading.classes.get(name)),))
@@ -238,5 +243,6 @@ _READERS: Mapping[Task, Callable[[Record, Reading], Row | None]] = {
     "token-classification": _tagged_row,
     "question-answering": _asked,
     "response-selection": _selected,
+    "out-of-domain-detection": _known,
     "text": _plain,
 }

@@ -20,7 +20,7 @@ from pipeline.results import Evaluation, QualityRow
 from pipeline.rows import measured_inputs, opener
 from pipeline.tasks import kind_of_data
 
-VERSION = 3
+VERSION = 4
 
 _SPLITS: tuple[Split, ...] = ("test", "out_of_domain", "validation")
 
@@ -39,7 +39,7 @@ class EvaluateConfig(Config):
 def evaluate_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
     """The stage that measures quality for `recipe` below its output folder `root`, and its work."""
     first = next(iter(recipe.deployed()))
-    config = EvaluateConfig(rows=tuple(recipe.row_names()), reference=f"{first}/float32")
+    config = EvaluateConfig(rows=tuple(recipe.answering_rows()), reference=f"{first}/float32")
     inputs = measured_inputs(recipe, root)
     stage = Stage(
         name="evaluate", version=VERSION, kind="evaluation", out=root / "evaluation", config=config, inputs=inputs
@@ -107,4 +107,8 @@ def _add_domain(row: QualityRow, answers: Answers) -> QualityRow:
     if not len(answers.strangeness_outside):
         return row
     area = auroc(answers.strangeness, answers.strangeness_outside)
-    return row.model_copy(update={"out_of_domain_auroc": area, "out_of_domain_score": answers.score})
+    scores = {
+        "strangeness": tuple(answers.strangeness.tolist()),
+        "strangeness_outside": tuple(answers.strangeness_outside.tolist()),
+    }
+    return row.model_copy(update={"out_of_domain_auroc": area, "out_of_domain_score": answers.score, **scores})

@@ -6,7 +6,7 @@ intervals as if they were independent, which errs on the wide side.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from artifact.errors import BenchError
 from pipeline.gate_config import Gate, Limit, Metric
@@ -25,6 +25,7 @@ SPEED: tuple[Metric, ...] = ("latency_p50", "throughput")
 EXAMPLES_ALIKE = 300
 """Equal answers to so many examples leave at most 1 in 100 others to differ, at 95 % (the rule of three)."""
 
+AUROC = "auroc"
 MEGABYTE = 1e6
 
 
@@ -70,7 +71,13 @@ def measure_gate(gate: Gate, candidate: str, evidence: Evidence) -> Finding:
         return Finding(value=own, compared=own)
     if gate.reference == candidate:
         return Finding(value=own, compared=_itself(gate.limit()))
-    compare = ratio if gate.limit().kind == "ratio" else difference
+    kind: Literal["ratio", "difference"] = "ratio" if gate.limit().kind == "ratio" else "difference"
+    if gate.metric == "out_of_domain_auroc":
+        ours, theirs = (_told_apart(row, evidence) for row in (candidate, gate.reference))
+        paired = compare_two(AUROC, kind, ours, theirs, seed=SEED) if ours and theirs else None
+        if paired is not None:
+            return Finding(value=own, compared=paired)
+    compare = ratio if kind == "ratio" else difference
     return Finding(value=own, compared=compare(own, _OWN[gate.metric](gate.reference, evidence)))
 
 
@@ -168,6 +175,15 @@ def _out_of_domain(row: str, evidence: Evidence) -> Interval:
         hint = "name data.out_of_domain_labels, or drop the gate"
         raise BenchError(f"{row} was not asked out-of-domain text, so no gate can judge how well it tells it", hint)
     return found.out_of_domain_auroc
+
+
+def _told_apart(row: str, evidence: Evidence) -> Scored | None:
+    """How strange each text looks to the row, beside whether it is from outside; None where that was not kept."""
+    found = evidence.evaluation.rows[row]
+    if not found.strangeness_outside:
+        return None
+    truths = (*[0] * len(found.strangeness), *[1] * len(found.strangeness_outside))
+    return Scored(truths=truths, predictions=(*found.strangeness, *found.strangeness_outside))
 
 
 def _parity(row: str, evidence: Evidence) -> Interval:

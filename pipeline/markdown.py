@@ -27,7 +27,7 @@ def render_summary(report: Report) -> str:
         f"## {SYMBOLS[report.verdict]} {report.verdict.capitalize()}: {escape(report.recipe)}",
         f"{escape(headline(report))}.",
         render_table(report),
-        f"Kept, speed-up and smaller are ratios to `{report.reference}`. Brackets hold 95 % intervals.",
+        f"Kept, speed-up and smaller are ratios to {_references(report)}. Brackets hold 95 % intervals.",
         *(_quality_table(table) for table in quality_tables(report)),
         "### Gates",
         render_gates(report.gates),
@@ -37,6 +37,11 @@ def render_summary(report: Report) -> str:
         _details("Made from", _pairs({name: digest[:16] for name, digest in report.lineage.items()})),
     ]
     return "\n\n".join(blocks) + "\n"
+
+
+def _references(report: Report) -> str:
+    apart = "" if report.answering == report.reference else f", of quality to `{report.answering}`"
+    return f"`{report.reference}`{apart}"
 
 
 def render_table(report: Report) -> str:

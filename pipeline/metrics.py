@@ -11,13 +11,15 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.dataset import Task, metrics_of
+from artifact.dataset import DETECTION, Task, metrics_of
 from pipeline.results import Answer, Evaluation, Interval, NoneThreshold, QualityRow
 from pipeline.scores.quality import Scored, tally_of
 from pipeline.scores.tally import Numbers, Tally, draw
 from pipeline.statistics import accuracy_difference, accuracy_ratio, interval_of, mcnemar, wilson
 
 ACCURACY = "accuracy"
+INSIDE = 0
+"""What is true of a text of the domain."""
 UNSEEN = 3.0
 """Examples that may yet differ, at 95 %, where none of those seen did: the rule of three."""
 
@@ -176,12 +178,17 @@ def _more(asked: Asked, scored: Mapping[str, Scored]) -> dict[str, dict[str, Sco
 
 
 def _parts(asked: Asked) -> dict[str, list[int]]:
-    """The examples of each part, in the order in which the parts come up."""
+    """The examples of each part, in the order in which the parts come up.
+
+    A part from outside the domain is told apart from all that is within: alone it has nothing to be told from.
+    """
     places: dict[str, list[int]] = {}
+    detects = asked.task == DETECTION
     for place, part in enumerate(asked.groups):
-        if part is not None:
+        if part is not None and not (detects and asked.truths[place] == INSIDE):
             places.setdefault(part, []).append(place)
-    return places
+    inside = [place for place, truth in enumerate(asked.truths) if detects and truth == INSIDE]
+    return {part: [*inside, *found] for part, found in places.items()}
 
 
 def _take(scored: Mapping[str, Scored], places: Sequence[int]) -> dict[str, Scored]:
@@ -197,7 +204,7 @@ def _take(scored: Mapping[str, Scored], places: Sequence[int]) -> dict[str, Scor
 
 
 def _agreement(task: Task, found: Sequence[Answer], reference: Sequence[Answer]) -> Interval | None:
-    if task == "regression":
+    if task in ("regression", DETECTION):
         return None
     same = sum(said(task, ours) == said(task, theirs) for ours, theirs in zip(found, reference, strict=True))
     return wilson(same, len(found))

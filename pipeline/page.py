@@ -110,8 +110,8 @@ def render_page(report: Report, texts: Sequence[str]) -> str:
 
 def _changes(report: Report, texts: Sequence[str]) -> dict[str, Any]:
     """Of labels: the table of who was right, and the kinds of disagreement."""
-    discordance = count_discordance(report.evaluation, report.candidate, report.reference)
-    changes = find_changes(report.evaluation, report.candidate, report.reference)
+    discordance = count_discordance(report.evaluation, report.candidate, report.answering)
+    changes = find_changes(report.evaluation, report.candidate, report.answering)
     return {
         "discordance": discordance,
         "p_value": mcnemar(discordance.only_candidate_right, discordance.only_reference_right),
@@ -123,7 +123,7 @@ def _changes(report: Report, texts: Sequence[str]) -> dict[str, Any]:
 
 def _partings(report: Report, texts: Sequence[str]) -> dict[str, Any]:
     """Of other answers: the examples on which the candidate falls furthest behind."""
-    found = find_partings(report.evaluation, report.candidate, report.reference)
+    found = find_partings(report.evaluation, report.candidate, report.answering)
     labels, task = report.evaluation.labels, report.evaluation.task
     views = [
         PartingView(

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 
 from artifact.config import Config, load_config
+from artifact.dataset import DETECTION, WITHOUT_HEAD
 from distill.assistant import with_assistants
 from distill.config import CorpusConfig, ModelConfig
 from distill.config_corpora import with_parts
@@ -15,6 +16,7 @@ from export.config import ExportConfig
 from pipeline.bench_config import BenchConfig
 from pipeline.data_config import DataConfig
 from pipeline.gate_config import Gate
+from pipeline.guard_config import RecipeGuard, guard_faults
 from pipeline.plan_config import Budget, PlanConfig
 from pipeline.rows_config import (
     BASELINE,
@@ -41,6 +43,9 @@ class Recipe(Config):
     models: dict[str, ModelConfig] = Field(min_length=1)
     """By name, in the order of training; `teacher` and `student` by custom."""
     export: ExportConfig = ExportConfig()
+    guard: RecipeGuard | None = None
+    """A gate in every bundle's graphs that flags texts unlike the training texts; left out, none, but where the task is
+    to tell them apart."""
     rows: RowsConfig = RowsConfig()
     """What is measured beside the models in their precisions."""
     cascade: CascadeConfig | None = None
@@ -77,7 +82,8 @@ class Recipe(Config):
             *cascade_faults(self.cascade, self.exported_rows()),
             *task_faults(self.rows, self.cascade, self.data.task),
         ]
-        faults = [*self._model_faults(), *rows, *self._row_faults()]
+        gates = guard_faults(self.data) if self.guard is not None else ()
+        faults = [*self._model_faults(), *rows, *self._row_faults(), *gates]
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -90,6 +96,10 @@ class Recipe(Config):
         forms = [pytorch_row(first, form) for form in self.rows.pytorch]
         more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
         return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.floors()]))
+
+    def answering_rows(self) -> list[str]:
+        """Those that are asked the test split: all, but of a gate only the bundles, whose graphs hold it."""
+        return self.exported_rows() if self.data.task == DETECTION else self.row_names()
 
     def floors(self) -> tuple[Floor, ...]:
         """The quality floors that are fitted and measured."""
@@ -119,8 +129,9 @@ class Recipe(Config):
             earlier.add(name)
 
     def _head_faults(self, name: str, model: ModelConfig) -> Iterator[str]:
-        if self.data.task == "text" and model.has_head:
-            yield f"models.{name} has a head, and bare text has nothing to teach it: set head: none"
+        if self.data.task in WITHOUT_HEAD and model.has_head:
+            what = "bare text" if self.data.task == "text" else f"the task {self.data.task}"
+            yield f"models.{name} has a head, and {what} has nothing to teach it: set head: none"
         teacher = self.models.get(model.teacher or "")
         reads_logits = any(objective.kind == "logits" for phase in model.phases for objective in phase.objectives)
         if reads_logits and teacher is not None and not teacher.has_head:
@@ -148,7 +159,12 @@ class Recipe(Config):
     def _is_deployed(self, model: ModelConfig) -> bool:
         if model.deploy is not None:
             return model.deploy
-        return not model.predicts_words and (model.has_head or self.data.task == "response-selection")
+        asks_vectors = self.data.task in ("response-selection", DETECTION)
+        return not model.predicts_words and (model.has_head or asks_vectors)
+
+    def gate(self) -> RecipeGuard | None:
+        """How bundles are guarded; None where they are not."""
+        return RecipeGuard() if self.guard is None and self.data.task == DETECTION else self.guard
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:

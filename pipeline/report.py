@@ -116,7 +116,8 @@ def _names(evaluation: Evaluation, benchmark: Benchmark) -> list[str]:
 
 
 def _rows(reference: str, evaluation: Evaluation, benchmark: Benchmark) -> tuple[ReportRow, ...]:
-    kept = quality_ratios(evaluation, reference, seed=SEED) if reference in evaluation.rows else {}
+    base = reference if reference in evaluation.rows else evaluation.reference  # PyTorch has no gate
+    kept = quality_ratios(evaluation, base, seed=SEED) if base in evaluation.rows else {}
     names = _names(evaluation, benchmark)
     return tuple(_row(name, reference, evaluation, benchmark, kept.get(name)) for name in names)
 

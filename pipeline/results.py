@@ -22,7 +22,8 @@ Answer: TypeAlias = int | float | str | tuple[int | float | str, ...]
 
 Classification: index of the label. Regression: the quantity. Token classification: index of each word's label.
 Question answering: the texts that answer, none where the context does not, and as a prediction one text, or an empty
-one. Response selection: index of the right candidate, -1 for none; as a prediction that candidate's rank, from 1, ties
+one. Out-of-domain detection: 1 for a text from outside, 0 for one of the domain, and as a prediction its distance.
+Response selection: index of the right candidate, -1 for none; as a prediction that candidate's rank, from 1, ties
 sharing the mean of theirs (0 where none is right), and the score of the best candidate.
 """
 
@@ -45,7 +46,7 @@ class QualityRow(Config):
     ratio: Interval | None
     """That over the reference row's, paired bootstrap over the same examples; None where the latter is not positive."""
     agreement: Interval | None
-    """Share of the examples on which it gives the reference row's answer; None of quantities."""
+    """Share of the examples on which it gives the reference row's answer; None of quantities and distances."""
     mcnemar_p: float | None = None
     """Exact two-sided p of being right as often as the reference row; None where answers are not right or wrong."""
     more: dict[str, Interval] = {}
@@ -60,6 +61,10 @@ class QualityRow(Config):
     """How well the row tells the test split from the data's out-of-domain text; None where there is none."""
     out_of_domain_score: Literal["distance", "probability"] | None = None
     """By which score: the graph's own distance, or the largest probability."""
+    strangeness: tuple[float, ...] = ()
+    """That score of each test example, higher for a stranger one; empty where the data has no text from outside."""
+    strangeness_outside: tuple[float, ...] = ()
+    """And of each text from outside, in the order of its file."""
 
 
 class Evaluation(Config):
@@ -231,3 +236,10 @@ class Report(Config):
     """Every answer, so that a later report can be compared with this one example by example."""
     benchmark: Benchmark
     """Every sample."""
+
+    @property
+    def answering(self) -> str:
+        """Row that answers are compared with: the reference, or where it gives none, as PyTorch of distances, the
+        evaluation's.
+        """
+        return self.reference if self.reference in self.evaluation.rows else self.evaluation.reference

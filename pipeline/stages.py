@@ -1,7 +1,7 @@
 """A recipe as a list of steps: which directories each reads, and which one it seals.
 
-    out/demo/   data/  vocabularies/NAME/  models/NAME/  bundles/NAME/  floors/NAME/  calibration/  baseline/
-                evaluation/  benchmark/  report/  selection/  package/
+    out/demo/   data/  vocabularies/NAME/  models/NAME/  unguarded/NAME/  bundles/NAME/  floors/NAME/  calibration/
+                baseline/  evaluation/  benchmark/  report/  selection/  package/
 
 A step is made only when its turn comes, since its request holds the digests of what the steps before it sealed.
 """
@@ -16,6 +16,9 @@ from distill.config_starts import Scratch, Transplant
 from pipeline.recipe import Recipe
 from pipeline.rows import CALIBRATION, SELECTION, measured_inputs, row_inputs
 from pipeline.rows_config import Floor
+
+UNGUARDED = "unguarded"
+"""Folder of the bundles before they get their gate, where the recipe has them guarded."""
 
 Command = Literal["data", "vocabulary", "distill", "export", "rows", "evaluate", "bench", "report", "package", "plan"]
 Work = Callable[[Path], Mapping[str, Any]]
@@ -47,7 +50,7 @@ def steps_of(recipe: Recipe, root: Path) -> list[Step]:
         return trained
     return [
         *trained,
-        *(_export_step(recipe, root, name) for name in recipe.deployed()),
+        *(step for name in recipe.deployed() for step in _export_steps(recipe, root, name)),
         *_row_steps(recipe, root),
         _evaluate_step(recipe, root),
         _bench_step(recipe, root),
@@ -115,15 +118,28 @@ def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
     return Step("distill", models[name], needed, make)
 
 
-def _export_step(recipe: Recipe, root: Path, name: str) -> Step:
-    model, bundle = model_paths(recipe, root)[name], bundle_paths(recipe, root)[name]
+def _export_steps(recipe: Recipe, root: Path, name: str) -> list[Step]:
+    """The bundle, or where it gets a gate, the bundle before and the one with it."""
+    model, bundle, data = model_paths(recipe, root)[name], bundle_paths(recipe, root)[name], root / "data"
+    gate = recipe.gate()
+    plain = bundle if gate is None else root / UNGUARDED / name
 
     def make() -> tuple[Stage, Work]:
         from export.run import export_stage
 
-        return export_stage(model, bundle, recipe.export, name, data=root / "data")
+        return export_stage(model, plain, recipe.export, name, data=data)
 
-    return Step("export", bundle, (root / "data", model), make)
+    exported = Step("export", plain, (data, model), make)
+    if gate is None:
+        return [exported]
+
+    def guard() -> tuple[Stage, Work]:
+        from pipeline.guard import guard_stage
+
+        texts, held_out = (data / f"{split}.jsonl" for split in ("train", "validation"))
+        return guard_stage(plain, texts, bundle, held_out=held_out, **gate.model_dump())
+
+    return [exported, Step("export", bundle, (data, plain), guard)]
 
 
 def _row_steps(recipe: Recipe, root: Path) -> list[Step]:

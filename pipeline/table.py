@@ -201,7 +201,7 @@ def headline(report: Report) -> str:
     row, word = find_row(report, report.candidate), QUALITIES[report.evaluation.metric].word
     parts = []
     if row.quality_ratio is not None:
-        parts.append(f"keeps {format_share(row.quality_ratio)} of the {word} of {report.reference}")
+        parts.append(f"keeps {format_share(row.quality_ratio)} of the {word} of {report.answering}")
     if row.speedup is not None:
         parts.append(f"is {format_times(row.speedup)} as fast")
     if row.size_ratio is not None:
@@ -219,7 +219,7 @@ def terminal_table(report: Report) -> Table:
     for header in shown:
         table.add_column(header, justify="right", no_wrap=True)
     for row in report.rows:
-        cells = {column.header: column.cell(row) for column in (*quality, *COLUMNS)}
+        cells = {column.header: column.cell(row) for column in (*COLUMNS, *quality)}  # both may be an AUROC
         lines = [_two_lines(cells[upper], cells[lower] if lower else None) for upper, lower in shown.values()]
         table.add_row(row.row, *lines, style="bold" if row.row == report.candidate else "")
     return table

@@ -12,6 +12,7 @@ from artifact.dataset import DatasetInfo, Example, Task
 from artifact.errors import DataError
 from pipeline.asking.asked import Ask, Asking, Step
 from pipeline.asking.columns import ask_labels, ask_quantities
+from pipeline.asking.distances import ask_distances
 from pipeline.asking.ranking import ask_ranks, choose_threshold, open_queries
 from pipeline.asking.spans import ask_answers
 from pipeline.asking.tags import ask_tags
@@ -90,6 +91,9 @@ TASKS: Mapping[Task, TaskKind] = {
         truth=lambda example: example.label, ask=ask_ranks, fits=lambda columns, _: len(columns) <= 1, shown=_show_end,
         benched=lambda example: (example.text, *(example.candidates or ())), asks_texts=False,
         open_benched=open_queries, path="/rerank", choose=choose_threshold,
+    ),
+    "out-of-domain-detection": TaskKind(
+        truth=lambda example: example.label, ask=ask_distances, fits=lambda _, __: True, path="/embed",
     ),
 }  # fmt: skip
 """Bare text has no entry: nothing is scored of it."""

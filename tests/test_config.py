@@ -8,6 +8,7 @@ from artifact.config import load_config
 from artifact.errors import ConfigError
 from distill.config import ModelConfig
 from export.config import ExportConfig
+from pipeline.data_contrast import Contrast
 from pipeline.recipe import load_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -20,11 +21,13 @@ RECIPES = sorted(path for path in FOLDER.rglob("*.yaml") if "\nmodels:" in path.
 def test_every_recipe_loads_and_says_how_to_run_it(path):
     """Oracle: the parser; the first comment holds the command, and the name is where the recipe lies.
 
-    Encoders alone are distilled, and so are detectors, which another command measures.
+    Encoders alone are distilled, and so are classifiers that tell the domain from other text, whose gates another
+    command measures.
     """
     recipe, where = load_recipe(path), path.relative_to(FOLDER)
     told = path.read_text(encoding="utf-8").split("\nname:")[0]
-    command = "distill" if where.parts[0] == "ood" or not recipe.deployed() else "run"
+    contrasts = isinstance(recipe.data.source, Contrast)
+    command = "distill" if contrasts or not recipe.deployed() else "run"
     assert f"understudy {command} {path.relative_to(ROOT).as_posix()}" in told
     assert recipe.name == "-".join(where.with_suffix("").parts)
 

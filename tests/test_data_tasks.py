@@ -338,6 +338,24 @@ def test_text_from_elsewhere_is_out_of_domain(tmp_path):
     assert [e.text for e in read_split(tmp_path / "words-out", "out_of_domain")] == ["b c"]
 
 
+def test_what_is_to_be_told_apart_is_tested_on_both_sides(tmp_path):
+    """Oracle: the rows written; nothing of the other side is learnt from, and there must be some to test on."""
+    rows = [{"text": f"{n}", "said": "in" if n % 3 else "out", "from": f"s{n % 3}"} for n in range(9)]
+    fields = {"label_field": "said", "out_of_domain_labels": ("out",), "group_field": "from"}
+    make(tmp_path, "out-of-domain-detection", rows, **fields)
+    assert read_info(tmp_path / "out").labels == ()
+    assert [row.text for row in read_split(tmp_path / "out", "train")] == list("124578")
+    assert [(row.text, row.label) for row in read_split(tmp_path / "out", "test")] == [
+        *((text, 0) for text in "124578"), *((text, 1) for text in "036")
+    ]  # fmt: skip
+    assert read_split(tmp_path / "out", "test")[-1].group == "s0"
+    with pytest.raises(DataError, match="no text from outside"):
+        make(tmp_path / "one", "out-of-domain-detection", [row for row in rows if row["said"] == "in"], **fields)
+    source = {"kind": "files", "train": "train.jsonl"}
+    with pytest.raises(ConfigError, match="label_field and out_of_domain_labels say together"):
+        parse_config(DataConfig, {"source": source, "task": "out-of-domain-detection", "label_field": "said"}, "recipe")
+
+
 def test_classes_by_index_are_named_as_the_file_names_them(tmp_path):
     """Oracle: the library's own features, written as Parquet."""
     kind = datasets.ClassLabel(names=["O", "B-PER"])

@@ -12,6 +12,7 @@ from gate_example import (
 )
 
 from artifact.errors import BenchError
+from pipeline.auroc import auroc
 from pipeline.gate import EXIT_CODES, decide, judge, overall, undecided
 from pipeline.gate_config import Gate
 from pipeline.results import Interval
@@ -181,6 +182,29 @@ def test_out_of_domain_compares_two_intervals_as_if_independent():
     assert (found.verdict, found.ratio.value) == ("pass", pytest.approx(-0.05))
     assert found.ratio.low == pytest.approx(-0.05 - np.hypot(0.03, 0.01))
     assert found.ratio.high == pytest.approx(-0.05 + np.hypot(0.02, 0.04))
+
+
+def test_out_of_domain_is_paired_where_the_scores_were_kept():
+    """Oracle: two rows that find the same texts strange differ by nothing, which two intervals alone cannot tell."""
+    random = np.random.default_rng(0)
+    inside, outside = random.normal(size=400), random.normal(1.5, size=300)
+    evaluation = make_evaluation({"t/float32": 0, "s/int8": 0}, examples=400)
+    rows = {
+        name: row.model_copy(
+            update={
+                "out_of_domain_auroc": auroc(inside + shift, outside),
+                "strangeness": tuple(inside + shift),
+                "strangeness_outside": tuple(outside),
+            }
+        )
+        for (name, row), shift in zip(evaluation.rows.items(), (0.0, random.normal(scale=0.02, size=400)), strict=True)
+    }
+    gate = Gate(metric="out_of_domain_auroc", reference="t/float32", max_degradation=0.005)
+    (paired,) = judge({"g": gate}, "s/int8", evaluation.model_copy(update={"rows": rows}), make_benchmark(), {})
+    assert paired.verdict == "pass"
+    assert paired.ratio.high - paired.ratio.low < 0.005
+    areas = {name: row.out_of_domain_auroc for name, row in rows.items()}
+    assert judge_one(gate, auroc=areas).verdict == "inconclusive"
 
 
 def test_answers_alike_are_no_sign_of_a_loss():

@@ -7,10 +7,15 @@ import pytest
 from serve_client import open_client
 
 from artifact.dataset import read_split
+from artifact.errors import ConfigError
 from benchmarks.out_of_domain.measure import measure
 from benchmarks.out_of_domain.page import render
 from benchmarks.out_of_domain.scores import area
 from pipeline.commands import run_recipe
+from pipeline.gate import read_report
+from pipeline.guard_config import RecipeGuard
+from pipeline.recipe import load_recipe
+from pipeline.stages import steps_of
 from serve.config import ServiceConfig
 from serve.http.app import create_app
 from serve.runtime import Runtime
@@ -23,18 +28,46 @@ def test_from_text_to_served_distances(tmp_path, monkeypatch):
     """Oracle: texts of the grammar's other topics are farther than its own, of teacher and student; and the runtime."""
     monkeypatch.chdir(ROOT)
     out = tmp_path / "out"
-    for command in ("distill", "export"):
-        run_recipe(Path("recipes/ood/smoke.yaml"), [], command, out=out, force=False, plan=False)
+    assert run_recipe(Path("recipes/ood/smoke.yaml"), [], "run", out=out, force=False, plan=False) == 0
     raw = measure("smoke", out / "data", [out], tmp_path / "raw")
     rows = [f"imlm/{row}" for row in ("teacher/float32", "student/float32", "student/int8")]
     areas = [area(raw.sides(row, "gate")) for row in rows]
     assert min(areas) > 0.6
+    evaluated = read_report(out / "report").evaluation.rows  # the gates are fitted alike, so the areas are
+    models = ("imlm/float32", "imlm-student/float32", "imlm-student/int8")
+    assert [evaluated[model].quality.value for model in models] == pytest.approx(areas, abs=1e-6)
     assert "| imlm |" in render({"smoke": raw})
     before = raw.rows["imlm/student/int8"]["digest"]
     assert measure("smoke", out / "data", [out], tmp_path / "raw").rows["imlm/student/int8"]["digest"] == before
-    runtime = Runtime.open(out / "guarded" / "imlm-student", "float32")
+    runtime = Runtime.open(out / "bundles" / "imlm-student", "float32")
     texts = [row.text for row in read_split(out / "data", "out_of_domain")][:8]
     with open_client(create_app({runtime.name: runtime}, runtime.name, ServiceConfig())) as client:
         headers = client.post("/embed", {"inputs": texts}).headers
     told = [float(score) for score in headers["x-out-of-domain-score"].split(",")]
     np.testing.assert_allclose(told, runtime.run(texts).domain, rtol=1e-3)
+
+
+def test_a_recipe_that_guards_exports_twice(tmp_path):
+    """Oracle: the steps by name; what is measured, served and packaged is the guarded bundle."""
+    recipe = load_recipe(ROOT / "recipes" / "ood" / "smoke.yaml")
+    exported = [step for step in steps_of(recipe, tmp_path) if step.command == "export"]
+    names = [step.out.relative_to(tmp_path).as_posix() for step in exported]
+    assert names == ["unguarded/imlm", "bundles/imlm", "unguarded/imlm-student", "bundles/imlm-student"]
+    assert tmp_path / "unguarded" / "imlm" in exported[1].needs
+    assert recipe.answering_rows() == [row for row in recipe.row_names() if not row.endswith("pytorch")]
+    demo = load_recipe(ROOT / "recipes" / "demo.yaml")
+    assert demo.gate() is None
+    guarded = demo.model_copy(update={"guard": RecipeGuard(quantile=0.9)})
+    assert {step.out.parent.name for step in steps_of(guarded, tmp_path) if step.command == "export"} == {
+        "unguarded", "bundles"
+    }  # fmt: skip
+    assert guarded.answering_rows() == demo.row_names()
+
+
+def test_a_gate_needs_lone_texts_of_the_domain():
+    """Oracle: the words of the error, for pairs and for text from elsewhere."""
+    pairs = ROOT / "recipes" / "minilm" / "stsb.yaml"
+    with pytest.raises(ConfigError, match="guard is fitted on lone texts"):
+        load_recipe(pairs, ["guard={}"])
+    with pytest.raises(ConfigError, match="source kind contrast has others too"):
+        load_recipe(ROOT / "recipes" / "ood" / "sst-contrast.yaml", ["guard={}"])

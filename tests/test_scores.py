@@ -256,6 +256,32 @@ def test_false_positives_by_brute_force():
     assert domain.domain_scores(near, far)["fpr95"] == pytest.approx(2 / 5)
 
 
+@pytest.mark.parametrize("step", [0, 4])
+def test_an_area_is_drawn_as_the_bootstrap_draws_it(step):
+    """Oracles: scikit-learn's area of all texts, and of the texts of each draw, also of a paired difference."""
+    random = np.random.default_rng(3)
+    truths = np.repeat([0, 1], [150, 100])
+    first = random.normal(1.2 * truths)
+    second = first + random.normal(scale=0.5, size=250)
+    rows = [np.round(each * step) / step if step else each for each in (first, second)]
+    tallies = [domain.area(truths, row) for row in rows]
+    assert [tally.value for tally in tallies] == pytest.approx([metrics.roc_auc_score(truths, row) for row in rows])
+    places = random.integers(0, 250, size=(1500, 250))
+    exact = np.array([[metrics.roc_auc_score(truths[draw], row[draw]) for row in rows] for draw in places])
+    ours = draw(tallies, seed=1)
+    for found, wanted in ((ours[0], exact[:, 0]), (ours[1] - ours[0], exact[:, 1] - exact[:, 0])):
+        assert found.std() == pytest.approx(wanted.std(), rel=0.08)
+        assert found.mean() == pytest.approx(wanted.mean(), abs=0.003)
+
+
+def test_an_area_needs_both_sides():
+    """Oracle: the words of the errors."""
+    with pytest.raises(BenchError, match="out-of-domain scores"):
+        domain.area([0, 0], [1.0, 2.0])
+    with pytest.raises(BenchError, match="2 truths and 1 distances"):
+        domain.area([0, 1], [1.0])
+
+
 def test_domain_scores_must_be_numbers():
     """Oracle: the words of the error."""
     with pytest.raises(BenchError, match="out-of-domain scores"):

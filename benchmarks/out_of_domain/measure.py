@@ -16,6 +16,7 @@ from benchmarks.out_of_domain.scores import Distances, Sides
 from pipeline.guard import guard_stage
 from pipeline.guard_texts import read_parts
 from pipeline.machine import fingerprint
+from pipeline.stages import UNGUARDED
 from serve.engine import Floats
 from serve.runtime import Runtime
 
@@ -130,7 +131,8 @@ def _bundles(roots: Sequence[Path]) -> Iterator[tuple[str, str, str, Path]]:
     for setting, models in SETTINGS.items():
         for root in roots:
             for role, model in zip(PRECISIONS, models, strict=True):
-                bundle = root / "bundles" / model
+                bundle = root / UNGUARDED / model
+                bundle = bundle if bundle.exists() else root / "bundles" / model
                 if (bundle / "manifest.json").is_file():
                     yield from ((setting, role, precision, bundle) for precision in PRECISIONS[role])
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from artifact.errors import BenchError
-from pipeline.auroc import auroc
+from pipeline.auroc import auroc, placements
+from pipeline.scores.tally import Numbers, Tally, divide
 
 
 def domain_scores(inside: Sequence[float], outside: Sequence[float]) -> Mapping[str, float]:
@@ -23,6 +24,29 @@ def domain_scores(inside: Sequence[float], outside: Sequence[float]) -> Mapping[
         "fpr95": false_positive_rate(near, far, 0.95),
         "dtacc": detection_accuracy(near, far),
     }
+
+
+def area(truths: Sequence[int], distances: Sequence[float]) -> Tally:
+    """AUROC as what each text adds to it; 1 in `truths` marks one from outside.
+
+    A draw adds up each text's share of right comparisons with all texts of the other side, not only with those drawn:
+    the first-order part of the area (Hoeffding), on which DeLong's variance rests too, and so a sum. Raises
+    `BenchError` when a side is empty or a distance is no number.
+    """
+    true, numbers = np.asarray(truths) == 1, np.asarray(distances, dtype=float)
+    if len(true) != len(numbers):
+        raise BenchError(f"{len(true)} truths and {len(numbers)} distances cannot be compared")
+    shares = np.empty(len(true))
+    inside, outside = _check("in-domain", numbers[~true]), _check("out-of-domain", numbers[true])
+    shares[~true], shares[true] = placements(inside, outside)
+    columns = np.stack([shares * ~true, ~true, shares * true, true], axis=1).astype(float)
+    value = float(shares[true].mean())
+
+    def score(sums: Numbers) -> Numbers:
+        within, beyond = (divide(sums[..., column], sums[..., column + 1]) for column in (0, 2))
+        return np.clip(within + beyond - value, 0, 1)
+
+    return Tally(metric="auroc", columns=columns, score=score)
 
 
 def aupr(negatives: NDArray[np.float64], positives: NDArray[np.float64]) -> float:

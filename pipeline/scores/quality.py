@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from artifact.errors import BenchError
 from pipeline.results import Answer
-from pipeline.scores import answers, labels, selection, spans
+from pipeline.scores import answers, domain, labels, selection, spans
 from pipeline.scores.tally import Tally
 
 
@@ -105,6 +105,10 @@ def _tags(scored: Scored, found: Sequence[Answer]) -> list[list[str]]:
     return [[scored.labels[index] for index in tags] for tags in cast("Sequence[Sequence[int]]", found)]
 
 
+def _auroc(scored: Scored) -> Tally:
+    return domain.area(_ints(scored.truths), cast("Sequence[float]", scored.predictions))
+
+
 _RIGHT = "of the queries that have a right candidate"
 
 QUALITIES: Mapping[str, Quality] = {
@@ -160,6 +164,10 @@ QUALITIES: Mapping[str, Quality] = {
         )
         for k in (1, 2, 5, 10)
     },
+    "auroc": Quality(
+        word="AUROC", header="AUROC", meaning="chance that a text from outside is farther than one of the domain",
+        tally=_auroc,
+    ),
     "none_f1": Quality(
         word="NONE F1", header="NONE F1", meaning="F1 of saying that no candidate is right", tally=_none_f1
     ),

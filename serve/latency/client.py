@@ -25,6 +25,7 @@ def _write_ranking(asked: Asked) -> dict[str, Any]:
 
 BODIES: Mapping[str, Callable[[Asked], dict[str, Any]]] = {
     "/predict": lambda asked: {"inputs": asked},
+    "/embed": lambda asked: {"inputs": asked},
     "/tag": lambda asked: {"inputs": asked},
     "/answer": lambda asked: {"inputs": {"question": asked[0], "context": asked[1]}},
     "/rerank": _write_ranking,

@@ -125,7 +125,7 @@ def test_all_students_take_as_many_steps():
         if name != "teacher"
     }
     assert len(steps) == 7
-    assert set(steps.values()) == {1500}
+    assert set(steps.values()) == {3000}
 
 
 def record(rows, **more):

@@ -36,8 +36,12 @@ MORE_ROWS: Mapping[str, str] = {
     "minilmv2-times4": "MiniLMv2, four times the text",
     "narrow": "3x192, MiniLMv2",
     "narrow-assisted": "3x192, MiniLMv2 through a 6x192 assistant",
+    "taught": "MiniLMv2, four times the text, then the fine-tuned teacher's logits, for twice the epochs",
 }
-"""Table B: budget, and a teacher assistant. The assistant is a model of the same budget more."""
+"""Table B: budget, a teacher assistant, and the general student taught each task by that task's own teacher."""
+
+TAUGHT: Mapping[str, tuple[str, int]] = {LOGITS: (NONE, 1), "taught": ("minilmv2-times4", 2)}
+"""Rows that learn a task from the teacher's logits: the general student they start from, and times the epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,7 @@ TASKS: Mapping[str, Task] = {
     for task in (
         Task(name="sst2", folder="sst2", short=_shortened(1, "data.rows.train=6000"), minutes=(2.5, 1.5)),
         Task(name="cola", folder="cola", short=_shortened(2), minutes=(4, 2)),
-        Task(name="stsb", folder="stsb", short=_shortened(2), minutes=(7, 3.5)),
+        Task(name="stsb", folder="stsb", short=_shortened(4), minutes=(7, 3.5)),
         Task(name="mrpc", folder="mrpc", short=_shortened(3), minutes=(11, 6)),
         Task(name="rte", folder="rte", short=_shortened(3), minutes=(10, 5)),
         Task(name="clinc150", folder="clinc150_oos", short=_shortened(3), minutes=(8, 4)),
@@ -122,12 +126,15 @@ def _models(cell: Cell, models: Mapping[str, ModelConfig], general: Path) -> dic
     teacher, student = (_changed(models[name], seed=cell.seed) for name in ("teacher", "student"))
     if cell.row == TEACHER:
         return {TEACHER: teacher}
-    source = general / (NONE if cell.row == LOGITS else cell.row)
-    student = _changed(student, start=student.start.model_copy(update={"source": str(source)}))
-    if cell.row != LOGITS:
+    source, times = TAUGHT.get(cell.row, (cell.row, 1))
+    student = _changed(student, start=student.start.model_copy(update={"source": str(general / source)}))
+    if cell.row not in TAUGHT:
         return {cell.row: student}
-    phases = [phase.model_copy(update={"objectives": (Logits(kind="logits"),)}) for phase in student.phases]
-    return {TEACHER: teacher, LOGITS: _changed(student, teacher=TEACHER, phases=tuple(phases))}
+    phases = [
+        phase.model_copy(update={"objectives": (Logits(kind="logits"),), "epochs": times * (phase.epochs or 1)})
+        for phase in student.phases
+    ]
+    return {TEACHER: teacher, cell.row: _changed(student, teacher=TEACHER, phases=tuple(phases))}
 
 
 def _changed(model: ModelConfig, **update: Any) -> ModelConfig:

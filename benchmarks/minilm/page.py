@@ -172,7 +172,7 @@ def _findings(table: Table) -> Iterator[str]:
     yield f"## Does a student keep {KEEPS:.0%} of its teacher?\n"
     yield f"| row | task | float32 keeps | at least {KEEPS:.0%} | int8 keeps | at least {KEEPS_INT8:.1%} |"
     yield "| --- | --- | ---: | --- | ---: | --- |"
-    for row in ROWS:
+    for row, about in ALL_ROWS.items():
         for task in TASKS:
             if row in (TEACHER, NONE) or (row, "int8") not in table.get(task, {}):
                 continue
@@ -180,7 +180,7 @@ def _findings(table: Table) -> Iterator[str]:
                 continue
             whole, small = (_share(table[task][row, precision]) for precision in PRECISIONS)
             yield (
-                f"| {ROWS[row]} | {task} | {_points(whole)} % | {_verdict(whole, KEEPS)} | "
+                f"| {about} | {task} | {_points(whole)} % | {_verdict(whole, KEEPS)} | "
                 f"{_points(small)} % | {_verdict(small, KEEPS_INT8)} |"
             )
     yield "\n*open*: the interval spans the bound."
@@ -193,8 +193,8 @@ def _verdict(found: Interval, bound: float) -> str:
 def _missing(cells: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     done = {(cell["row"], cell["task"], cell["seed"]) for cell in cells}
     done = {cell for cell in done if cell[1] != COSINES}
-    whole = len(ROWS) * len(TASKS) * SEEDS
-    yield f"\n## What is missing\n\n{len(done)} of {whole} cells (rows x tasks x {SEEDS} seeds) are measured."
+    whole, there = len(ROWS) * len(TASKS) * SEEDS, sum(row in ROWS for row, _, _ in done)
+    yield f"\n## What is missing\n\n{there} of {whole} cells of table A (rows x tasks x {SEEDS} seeds) are measured."
     others = [about for row, about in MORE_ROWS.items() if row not in ROWS and row not in {cell[0] for cell in done}]
     if others:
         yield f"* table B, not measured: {'; '.join(others)}"
@@ -220,10 +220,10 @@ def _record(
 ) -> dict[str, Any]:
     tasks = [task for task in TASKS if task in table]
     rows = []
-    for row in ROWS:
+    for row, about in ALL_ROWS.items():
         if tasks and all((row, "int8") in table[task] for task in tasks):
             kept = _averages(table, row, "int8", tasks)[1].interval
-            rows.append(_figure(f"{ROWS[row]}: {', '.join(tasks)}", kept))
+            rows.append({"row": row, **_figure(f"{about}: {', '.join(tasks)}", kept)})
     headline = f"{_headline(rows, table)} {one_task_sentence()}"
     rows += [
         _figure(f"{ALL_ROWS[row]}: STS-B by cosine, not fine-tuned", _share(cosines[row, "int8"]))
@@ -236,7 +236,7 @@ def _record(
         "system": "MiniLM and MiniLMv2",
         "headline": headline,
         "metric": "share of the float32 teacher's score that the int8 bundle keeps, %",
-        "rows": rows,
+        "rows": [{key: value for key, value in row.items() if key != "row"} for row in rows],
         "paper": _paper(),
         "failures": [
             line.removeprefix("* ").removeprefix("\n## What is missing\n\n")
@@ -255,22 +255,27 @@ def _figure(name: str, found: Interval) -> dict[str, Any]:
 
 
 def _headline(rows: Sequence[Mapping[str, Any]], table: Table) -> str:
-    students = [row for row in rows if not row["name"].startswith("teacher")]
+    """The best of one budget, what more text or the task's own teacher add to it, and where a share is sure."""
+    students = [row for row in rows if row["row"] in ROWS and row["row"] != TEACHER]
     if not students:
         return "Only the teacher has been measured."
-    best = max(students, key=lambda row: row["value"])
     held = [
-        f"{task} ({ROWS[row]})"
+        f"{task} ({ALL_ROWS[row]})"
         for task in table
-        for row in ROWS
+        for row in ALL_ROWS
         if row != TEACHER and (row, "int8") in table[task] and _share(table[task][row, "int8"]).low >= KEEPS_INT8
     ]
+    more = [f"; {row['name']}: {_percent(row)}" for row in rows if row["row"] in MORE_ROWS and row["row"] not in ROWS]
     sure = f"surely {KEEPS_INT8:.1%} or more on {', '.join(held)}" if held else f"surely {KEEPS_INT8:.1%} on no task"
+    best = max(students, key=lambda row: row["value"])
     return (
         f"Half of the layers in int8, distilled without a task for {_tokens()} and then fine-tuned, keep "
-        f"{best['value']:.1f} % [{best['low']:.1f}, {best['high']:.1f}] of the teacher's average at best "
-        f"({best['name']}); {sure}."
+        f"{_percent(best)} of the teacher's average at best ({best['name']}){''.join(more)}; {sure}."
     )
+
+
+def _percent(row: Mapping[str, Any]) -> str:
+    return f"{row['value']:.1f} % [{row['low']:.1f}, {row['high']:.1f}]"
 
 
 def _share(kept: Kept) -> Interval:

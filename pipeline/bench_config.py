@@ -37,6 +37,9 @@ class BenchConfig(Config):
     """While a gate on speed is inconclusive, `rounds` more are measured, up to so many in all."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""
+    parts: int = Field(default=8, gt=0)
+    """Parts in which a round's single texts are answered, the contestants in turns part by part: the shorter a turn,
+    the less of what the machine does meanwhile falls on one contestant alone."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per batch of the throughput measurement."""
     streams: int = Field(default=8, gt=0, le=128)

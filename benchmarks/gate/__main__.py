@@ -65,7 +65,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--runs", type=int, help="runs of each gate (simulate: 1000, else 100)")
     parser.add_argument("--rounds", type=int, default=Plan().rounds, help="between looks (default: %(default)s)")
     parser.add_argument("--max-rounds", type=int, default=Plan().max_rounds, help="(default: %(default)s)")
-    parser.add_argument("--calls", type=int, default=Plan().calls, help="single texts of a turn (default: %(default)s)")
+    parser.add_argument(
+        "--calls", type=int, default=Plan().calls, help="single texts of a round (default: %(default)s)"
+    )
+    parser.add_argument("--parts", type=int, default=Plan().parts, help="of each round (default: %(default)s)")
     parser.add_argument("--raw", type=Path, default=Path("out/gate"), help="turns of speed (default: %(default)s)")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
@@ -73,7 +76,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if options.part in ("speed", "answers") and not (options.bundle and options.data):
         parser.error("--bundle and --data are needed")
     options.runs = options.runs or RUNS.get(options.part)
-    options.plan = Plan(rounds=options.rounds, max_rounds=options.max_rounds, calls=options.calls)
+    options.plan = Plan(rounds=options.rounds, max_rounds=options.max_rounds, calls=options.calls, parts=options.parts)
     return options
 
 

@@ -35,7 +35,9 @@ class Plan:
     """Between one look and the next."""
     max_rounds: int = 40
     calls: int = 40
-    """Single texts of a turn."""
+    """Single texts of a round."""
+    parts: int = 8
+    """In which each contestant answers them, in turns."""
 
     @property
     def looks(self) -> int:

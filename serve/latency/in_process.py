@@ -99,7 +99,7 @@ def measure(
 
     with contextlib.ExitStack() as stack:
         opened = _open_all(stack, contestants, workload.task(0), limits or WarmUpLimits(), lose)
-        rounds = take_turns(list(opened), workload, turn, keep, "in process", more=more)
+        rounds = take_turns(list(opened), workload, turn, keep, "in process", more=more, join=Round.join)
         return [_finish(name, *opened[name], rounds[name]) for name in opened if name in rounds]
 
 

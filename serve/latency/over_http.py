@@ -78,8 +78,9 @@ def measure_over_http(
     warm_ups = _warm_up_all(targets, workload.task(0), limits or WarmUpLimits())
     begun, cpu_begun = time.perf_counter(), time.process_time()
     rounds = take_turns(
-        list(by_name), workload, lambda name, task: _work(by_name[name], task, connections), keep, "over HTTP"
-    )
+        list(by_name), workload, lambda name, task: _work(by_name[name], task, connections), keep, "over HTTP",
+        join=Round.join,
+    )  # fmt: skip
     share = (time.process_time() - cpu_begun) / (time.perf_counter() - begun)
     measured = (MeasuredTarget(name=name, rounds=rounds[name], warm_up=warm_ups[name]) for name in by_name)
     return Load(targets=tuple(measured), client_cpu_share=share)

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -28,7 +29,10 @@ class Workload:
     rounds: int
     """Rounds in which every contestant takes one turn."""
     calls_per_round: int
-    """Single texts of one turn, each timed alone."""
+    """Single texts of one round, each timed alone."""
+    parts: int = 1
+    """In so many parts each contestant answers them, all in turns, part by part: how fast a machine is changes from one
+    tenth of a second to the next, and a call should be compared with one that was not long ago."""
     batch_size: int
     """Texts of one batch."""
     batches_per_round: int = 2
@@ -44,9 +48,17 @@ class Workload:
     seed: int = 1
     """Of the order of the turns."""
 
-    def order(self, names: Sequence[str], index: int) -> list[str]:
-        """`names` in the random order of round `index`; the same for the same seed."""
-        return [names[i] for i in np.random.default_rng([self.seed, index]).permutation(len(names))]
+    def order(self, names: Sequence[str], index: int, part: int = 0) -> list[str]:
+        """`names` in the random order of a part of round `index`; the same for the same seed."""
+        seed = [self.seed, index, *([part] if part else [])]
+        return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
+
+    def tasks(self, index: int) -> tuple["Task", ...]:
+        """The parts of round `index`: its single texts in runs, as even as can be; all else is in the last."""
+        whole = self.task(index)
+        cuts = [len(whole.singles) * part // self.parts for part in range(self.parts + 1)]
+        *before, last = (whole.singles[begin:end] for begin, end in pairwise(cuts))
+        return *(Task(index=index, singles=singles, batches=()) for singles in before), replace(whole, singles=last)
 
     def task(self, index: int) -> "Task":
         """What every contestant does in round `index`.
@@ -110,6 +122,12 @@ class Round:
     """Latency of each query."""
     by_length_ms: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     """Latency of each single text of a fixed length, by tokens."""
+
+    @classmethod
+    def join(cls, parts: "Sequence[Round]") -> "Round":
+        """One round of its parts, in order; what is measured once stands in the last."""
+        singles = tuple(ms for part in parts for ms in part.single_ms)
+        return replace(parts[-1], begun_ns=parts[0].begun_ns, single_ms=singles)
 
     @property
     def texts_per_second(self) -> float:

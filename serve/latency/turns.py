@@ -1,9 +1,10 @@
 """Who works when: contestants in turns, one at a time, in random order in every round."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import TypeVar
 
-from artifact.progress import progress
+from artifact.progress import Advance, progress
 from serve.latency.plan import Task, Workload
 
 Turn = TypeVar("Turn")
@@ -23,34 +24,53 @@ def take_turns(
     description: str,
     *,
     more: Callable[[Mapping[str, Sequence[Turn]]], bool] = never,
+    join: Callable[[Sequence[Turn]], Turn] = itemgetter(0),
 ) -> dict[str, tuple[Turn, ...]]:
     """Every round of every contestant, interleaved in random order, one at a time.
 
-    `keep` sees each turn's samples as soon as they are there, so that nothing is lost when a later turn fails. A turn
-    of None is the contestant's last: it is lost, and missing in what is returned. After the workload's rounds, `more`
-    is shown all turns and decides whether as many rounds again are taken, until it has enough.
+    A round may have several parts (`Workload.parts`); `join` makes one turn of theirs. `keep` sees each contestant's
+    round as soon as it is over, so that nothing is lost when a later one fails. A turn of None is the contestant's
+    last: it is lost, and missing in what is returned. After the workload's rounds, `more` is shown all turns and
+    decides whether as many rounds again are taken, until it has enough.
     """
     taken: dict[str, list[Turn]] = {name: [] for name in names}
     begin = 0
     while taken and (begin == 0 or more(taken)):
         rounds = range(begin, begin + workload.rounds)
         shown = description if begin == 0 else f"{description}, rounds {begin + 1} to {rounds.stop}"
-        with progress(shown, total=len(rounds) * len(taken)) as advance:
-            for name, task in _schedule(taken, workload, rounds):
-                samples = turn(name, task)
-                if samples is None:
-                    del taken[name]
-                else:
-                    taken[name].append(samples)
-                    keep(name, samples)
-                advance(1, name)
+        with progress(shown, total=len(rounds) * len(taken) * workload.parts) as advance:
+            for index in rounds:
+                for name, samples in _take_round(list(taken), workload, index, turn, advance):
+                    if samples:
+                        whole = join(samples)
+                        taken[name].append(whole)
+                        keep(name, whole)
+                    else:
+                        del taken[name]
         begin = rounds.stop
     return {name: tuple(turns) for name, turns in taken.items()}
 
 
-def _schedule(still: Mapping[str, object], workload: Workload, rounds: range) -> Iterator[tuple[str, Task]]:
-    """Whose turn it is and with what; in each round of those that are `still` there when it begins."""
-    for index in rounds:
-        task = workload.task(index)
-        for name in workload.order(list(still), index):
-            yield name, task
+def _take_round(
+    names: Sequence[str],
+    workload: Workload,
+    index: int,
+    turn: Callable[[str, Task], Turn | None],
+    advance: Advance,
+) -> Iterator[tuple[str, Sequence[Turn]]]:
+    """Every contestant's parts of one round the moment they are complete; none of one that is lost."""
+    parts: dict[str, list[Turn]] = {name: [] for name in names}
+    tasks = workload.tasks(index)
+    for part, task in enumerate(tasks):
+        for name in workload.order(names, index, part):
+            if name not in parts:
+                continue
+            samples = turn(name, task)
+            advance(1, name)
+            if samples is None:
+                del parts[name]
+                yield name, ()
+                continue
+            parts[name].append(samples)
+            if len(parts[name]) == len(tasks):
+                yield name, parts[name]

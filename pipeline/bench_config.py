@@ -33,8 +33,8 @@ class BenchConfig(Config):
     """Intra-op threads of every contestant; never more than the cores this process may use."""
     rounds: int = Field(default=10, gt=1)
     """Rounds in which every contestant takes its turn, in random order."""
-    max_rounds: int = Field(default=40, gt=1)
-    """While a gate on speed is inconclusive, `rounds` more are measured, up to so many in all."""
+    max_rounds: int = Field(default=80, gt=1)
+    """While a gate on speed is inconclusive, as many rounds again are measured as there are, up to so many in all."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""
     parts: int = Field(default=8, gt=0)
@@ -80,5 +80,14 @@ class BenchRequest(BenchConfig):
 
     @property
     def looks(self) -> int:
-        """How often the gates may look at the samples: once after each `rounds` rounds, up to `max_rounds`."""
-        return max(1, self.max_rounds // self.rounds)
+        """How often the gates may look at the samples, as `count_looks` has it."""
+        return count_looks(self.rounds, self.max_rounds)
+
+
+def count_looks(rounds: int, max_rounds: int) -> int:
+    """Looks after `rounds` rounds, twice as many, four times as many, up to `max_rounds`; one at least.
+
+    Each look is worth its share of the 5 %: to double gives the fewest looks for the last sample, and no sample between
+    is more than twice what would have decided.
+    """
+    return max(1, (max_rounds // rounds).bit_length())

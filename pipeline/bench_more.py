@@ -25,7 +25,7 @@ class Undecided(Protocol):
 
 
 def ask_gates(config: BenchRequest, judge: Undecided = undecided) -> Callable[[Mapping[str, Sequence[Round]]], bool]:
-    """What decides, from all turns so far, whether `config.rounds` more are taken; it tells a person why."""
+    """What decides, from all turns so far, whether as many more are taken; it tells a person why."""
 
     def more(taken: Mapping[str, Sequence[Round]]) -> bool:
         if config.candidate is None or not config.gates:
@@ -39,8 +39,8 @@ def ask_gates(config: BenchRequest, judge: Undecided = undecided) -> Callable[[M
 
 def _goes_on(config: BenchRequest, rounds: int, open_rows: Sequence[str]) -> bool:
     why = f"{rounds} rounds do not decide the gates on speed ({', '.join(open_rows)})"
-    if rounds >= config.looks * config.rounds:
-        say(f"  {why}, and bench.max_rounds = {config.max_rounds} allows no more")
+    if 2 * rounds > config.max_rounds:
+        say(f"  {why}, and bench.max_rounds = {config.max_rounds} does not allow twice as many")
         return False
-    say(f"  {why}: rounds {rounds + 1} to {rounds + config.rounds} of at most {config.looks * config.rounds}")
+    say(f"  {why}: rounds {rounds + 1} to {2 * rounds} of at most {config.rounds << (config.looks - 1)}")
     return True

@@ -222,7 +222,7 @@ def test_bundles_are_measured_in_process(root):
         assert tuple(tuple(line["multi_ms"]) for line in raw if line["row"] == name) == row.multi_ms
     assert (facts["texts"], facts["rounds"]) == (10, 2)
     assert facts["lengths_left_out"] == {row: [512] for row in rows}
-    assert (benchmark.looks, benchmark.absent) == (20, {})
+    assert (benchmark.looks, benchmark.absent) == (6, {})
     assert benchmark.load_average == facts["load_average"]
     assert set(benchmark.load_average) == {"before", "after"}
 
@@ -260,8 +260,8 @@ def turn(index, *, multi_ms=()):
 
 
 def test_rounds_go_on_while_a_gate_is_open(capsys):
-    """Oracle: longhand: 3 rounds at a time and at most 10 are three looks; the gates say how many rounds they need."""
-    config = BenchRequest(rows=("a/b",), rounds=3, max_rounds=10, candidate="a/b", gates={"faster": FASTER})
+    """Oracle: longhand: 3 rounds, 6 and 12 are three looks; the gates say how many rounds they need."""
+    config = BenchRequest(rows=("a/b",), rounds=3, max_rounds=20, candidate="a/b", gates={"faster": FASTER})
     seen = []
 
     def needs(rounds):
@@ -271,13 +271,16 @@ def test_rounds_go_on_while_a_gate_is_open(capsys):
 
         return ask_gates(config, judge)
 
-    taken = [{"a/b": [turn(index) for index in range(rounds)]} for rounds in (3, 6, 9)]
+    taken = [{"a/b": [turn(index) for index in range(rounds)]} for rounds in (3, 6, 12)]
     assert [needs(6)(turns) for turns in taken] == [True, False, False]
     assert [needs(100)(turns) for turns in taken] == [True, True, False]
-    assert seen == [(3, 3), (6, 3), (9, 3)] * 2
+    assert seen == [(3, 3), (6, 3), (12, 3)] * 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "3 rounds do not decide the gates on speed (a/b): rounds 4 to 6 of at most 9" in said
-    assert "9 rounds do not decide the gates on speed (a/b), and bench.max_rounds = 10 allows no more" in said
+    assert "3 rounds do not decide the gates on speed (a/b): rounds 4 to 6 of at most 12" in said
+    assert (
+        "12 rounds do not decide the gates on speed (a/b), and bench.max_rounds = 20 does not allow twice as many"
+        in said
+    )
     assert not ask_gates(config.model_copy(update={"gates": {}}))(taken[0])
 
 

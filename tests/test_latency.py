@@ -192,8 +192,27 @@ def test_queries_and_lengths_are_timed_one_by_one(tmp_path):
     assert min(*turn.multi_ms, *turn.by_length_ms[4]) >= 1
 
 
+def test_a_round_in_parts_is_of_the_same_texts(tmp_path):
+    """Oracles: the round in one part, and the engines' clocks: within a round the contestants change places."""
+    whole = replace(WORKLOAD, calls_per_round=5)
+    parted = replace(whole, parts=3)
+    assert [len(task.singles) for task in parted.tasks(1)] == [1, 2, 2]
+    assert sum((task.singles for task in parted.tasks(1)), ()) == whole.task(1).singles
+    assert [bool(task.batches) for task in parted.tasks(1)] == [False, False, True]
+    assert parted.tasks(1)[-1].batches == whole.task(1).batches
+    rows = measure(contestants(tmp_path, "one", "two"), parted, limits=SHORT)
+    for row in rows:
+        assert [turn.index for turn in row.rounds] == list(range(parted.rounds))
+        assert all(len(turn.single_ms) == 5 and turn.batch_texts for turn in row.rounds)
+    one, two = (row.rounds[0] for row in rows)
+    assert one.begun_ns < two.ended_ns
+    assert two.begun_ns < one.ended_ns
+    orders = {tuple(parted.order(["one", "two"], 0, part)) for part in range(20)}
+    assert len(orders) == 2
+
+
 def test_more_rounds_while_they_are_asked_for(tmp_path):
-    """Oracle: counts by hand: thrice two rounds, of the same processes, the later ones of single texts and batches."""
+    """Oracle: counts by hand: two, two and four rounds of the same processes, the later ones of texts and batches."""
     shown, kept = [], []
 
     def more(taken):
@@ -203,12 +222,12 @@ def test_more_rounds_while_they_are_asked_for(tmp_path):
     rows = measure(
         contestants(tmp_path, "one", "two"), MIXED, limits=SHORT, more=more, keep=lambda *turn: kept.append(turn)
     )
-    assert shown == [{"one": count, "two": count} for count in (2, 4, 6)]
-    assert len(kept) == 12
+    assert shown == [{"one": count, "two": count} for count in (2, 4, 8)]
+    assert len(kept) == 16
     for row in rows:
-        assert [turn.index for turn in row.rounds] == [0, 1, 2, 3, 4, 5]
-        assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, 0, 0, 0, 0]
-        assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 4
+        assert [turn.index for turn in row.rounds] == [*range(8)]
+        assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, *[0] * 6]
+        assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 6
         assert all((len(turn.single_ms), turn.batch_texts) == (2, 2) for turn in row.rounds)
         assert [len((tmp_path / f"{row.name}.opened").read_text())] == [1]
 

@@ -63,7 +63,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--conditions", nargs="+", choices=["quiet", "neighbour"], default=["quiet", "neighbour"], help="speed"
     )
     parser.add_argument("--runs", type=int, help="runs of each gate (simulate: 1000, else 100)")
-    parser.add_argument("--rounds", type=int, default=Plan().rounds, help="between looks (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=Plan().rounds, help="for the first look (default: %(default)s)")
     parser.add_argument("--max-rounds", type=int, default=Plan().max_rounds, help="(default: %(default)s)")
     parser.add_argument(
         "--calls", type=int, default=Plan().calls, help="single texts of a round (default: %(default)s)"

@@ -42,8 +42,9 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
     yield (
         f"`{found['model']}/{found['precision']}` in processes of its own, {found['threads']} threads: the reference, "
         f"the same bundle again, and the same bundle spinning after each call for {found['share']:.0%} of its time. "
-        f"Every run opens all three anew and lets them take turns, {plan['rounds']} rounds of {plan['calls']} single "
-        f"texts between looks, at most {plan['max_rounds']} rounds. The *neighbour* burns one core all the while.\n"
+        f"Every run opens all three anew and lets them take turns: {plan['rounds']} rounds of {plan['calls']} single "
+        f"texts, each round in {plan.get('parts', 1)} parts, then twice as many while a gate is open, at most "
+        f"{plan['max_rounds']}. The *neighbour* burns one core all the while.\n"
     )
     yield "![the interval of every run](gates-runs.svg)\n"
     yield _row(("machine", "candidate", *COLUMNS, "bar", "mean rounds"))

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from pipeline.bench_config import count_looks
 from pipeline.gate import judge, undecided
 from pipeline.gate_config import Gate
 from pipeline.metrics import score_rows
@@ -32,8 +33,8 @@ class Plan:
     """How much a gate on speed may measure; the defaults are those of `bench` in a recipe."""
 
     rounds: int = 10
-    """Between one look and the next."""
-    max_rounds: int = 40
+    """Before the first look; each further one sees twice as many."""
+    max_rounds: int = 80
     calls: int = 40
     """Single texts of a round."""
     parts: int = 8
@@ -42,7 +43,7 @@ class Plan:
     @property
     def looks(self) -> int:
         """How often the gate may look before it gives up."""
-        return max(1, self.max_rounds // self.rounds)
+        return count_looks(self.rounds, self.max_rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +62,8 @@ def run_speed_gate(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan)
     reference, candidate = np.asarray(reference_ms, float), np.asarray(candidate_ms, float)
     seen = plan.rounds
     outcome, more = look(reference[:seen], candidate[:seen], plan)
-    while more and seen + plan.rounds <= len(reference):
-        seen += plan.rounds
+    while more and 2 * seen <= len(reference):
+        seen *= 2
         outcome, more = look(reference[:seen], candidate[:seen], plan)
     return outcome
 
@@ -74,7 +75,7 @@ def look(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan) -> tuple[
     benchmark = Benchmark(machine={}, in_process=rows, http={}, looks=plan.looks)
     (result,) = judge({"speed": SPEED}, CANDIDATE, NOT_ASKED, benchmark, {})
     wanted = undecided({"speed": SPEED}, CANDIDATE, rows, looks=plan.looks)
-    more = bool(wanted) and rounds + plan.rounds <= plan.max_rounds
+    more = bool(wanted) and 2 * rounds <= plan.max_rounds
     return _outcome(result, rounds), more
 
 

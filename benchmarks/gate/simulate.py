@@ -5,7 +5,7 @@ turns are uneven each for itself, which pairing cannot undo; some calls take far
 meets, and comes and goes without regard to who is measured.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,14 +89,20 @@ def simulate_quality(difference: Difference, seed: tuple[int, ...]) -> Outcome:
 
 
 def draw_turns(noise: Noise, plan: Plan, random: np.random.Generator) -> tuple[Floats, Floats]:
-    """Latencies in ms of two equally fast contestants, `[rounds, calls]` each."""
-    rounds, calls = plan.max_rounds, plan.calls
+    """Latencies in ms of two equally fast contestants, `[rounds, calls]` each.
+
+    Each part of a round is a turn with noise of its own: on a real machine a median of 5 calls varies nearly as much as
+    one of 100 (`docs/log.md`). A neighbour stays, and a drift remembers, for as many rounds as without parts.
+    """
+    rounds, calls, parts = plan.max_rounds, plan.calls, min(plan.parts, plan.calls)
+    slower = replace(noise, stay=noise.stay * parts, memory=noise.memory ** (1 / parts))
     texts = random.lognormal(0, TEXT_SPREAD, TEXTS)[np.arange(rounds * calls).reshape(rounds, calls) % TEXTS]
-    common = texts * np.exp(_drift(noise, rounds, random))[:, None]
-    turns = np.exp(noise.turn * random.standard_normal((rounds, 2))) * _neighbour(noise, rounds, random)
-    order = random.permuted(np.tile([0, 1], (rounds, 1)), axis=1)
-    both = np.take_along_axis(turns, order, axis=1)
-    first, second = (common * both[:, [who]] * _calls(noise, (rounds, calls), random) for who in (0, 1))
+    count = rounds * parts
+    turns = np.exp(noise.turn * random.standard_normal((count, 2))) * _neighbour(slower, count, random)
+    order = random.permuted(np.tile([0, 1], (count, 1)), axis=1)
+    both = np.take_along_axis(turns, order, axis=1) * np.exp(_drift(slower, count, random))[:, None]
+    of_call = np.arange(rounds)[:, None] * parts + np.arange(calls) * parts // calls
+    first, second = (texts * both[of_call, who] * _calls(noise, (rounds, calls), random) for who in (0, 1))
     return first, second
 
 
@@ -108,24 +114,24 @@ def draw_answers(difference: Difference, random: np.random.Generator) -> tuple[R
     return np.repeat([True, True, False, False], cells), np.repeat([True, False, True, False], cells)
 
 
-def _drift(noise: Noise, rounds: int, random: np.random.Generator) -> Floats:
+def _drift(noise: Noise, turns: int, random: np.random.Generator) -> Floats:
     """A stationary process whose every value remembers the one before."""
-    steps = noise.drift * random.standard_normal(rounds)
+    steps = noise.drift * random.standard_normal(turns)
     fresh = np.sqrt(1 - noise.memory**2)
-    for index in range(1, rounds):
+    for index in range(1, turns):
         steps[index] = noise.memory * steps[index - 1] + fresh * steps[index]
     return steps
 
 
-def _neighbour(noise: Noise, rounds: int, random: np.random.Generator) -> Floats:
-    """How many times as long each turn takes, `[rounds, 2]` in the order of time."""
-    slows = random.uniform(*noise.slows, size=2 * rounds)
+def _neighbour(noise: Noise, turns: int, random: np.random.Generator) -> Floats:
+    """How many times as long each turn takes, `[turns, 2]` in the order of time."""
+    slows = random.uniform(*noise.slows, size=2 * turns)
     there = random.random() < noise.neighbour
     comes = noise.neighbour / (1 - noise.neighbour) / noise.stay  # so that it is there for the share it should be
-    for turn, draw in enumerate(random.random(2 * rounds)):
+    for turn, draw in enumerate(random.random(2 * turns)):
         slows[turn] = slows[turn] if there else 1.0
         there = draw >= 1 / noise.stay if there else draw < comes
-    return slows.reshape(rounds, 2)
+    return slows.reshape(turns, 2)
 
 
 def _calls(noise: Noise, shape: tuple[int, int], random: np.random.Generator) -> Floats:

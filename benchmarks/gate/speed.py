@@ -113,7 +113,8 @@ def measure_run(subject: Subject, condition: Condition, number: int, writer: Wri
 def is_over(taken: Mapping[str, Sequence[Sequence[float]]], plan: Plan) -> bool:
     """Whether all contestants have done the same rounds, as many as a look takes, and no gate wants more."""
     rounds = {len(turns) for turns in taken.values()}
-    if len(rounds) > 1 or min(rounds) == 0 or min(rounds) % plan.rounds:
+    looks = [plan.rounds << look for look in range(plan.looks)]
+    if len(rounds) > 1 or min(rounds) not in looks:
         return False
     return not any(look(taken[REFERENCE], taken[row], plan)[1] for row in (SAME, SLOWED))
 

@@ -31,12 +31,12 @@ def take_turns(
     A round may have several parts (`Workload.parts`); `join` makes one turn of theirs. `keep` sees each contestant's
     round as soon as it is over, so that nothing is lost when a later one fails. A turn of None is the contestant's
     last: it is lost, and missing in what is returned. After the workload's rounds, `more` is shown all turns and
-    decides whether as many rounds again are taken, until it has enough.
+    decides whether as many rounds again are taken as there are, until it has enough.
     """
     taken: dict[str, list[Turn]] = {name: [] for name in names}
     begin = 0
     while taken and (begin == 0 or more(taken)):
-        rounds = range(begin, begin + workload.rounds)
+        rounds = range(begin, begin + (begin or workload.rounds))
         shown = description if begin == 0 else f"{description}, rounds {begin + 1} to {rounds.stop}"
         with progress(shown, total=len(rounds) * len(taken) * workload.parts) as advance:
             for index in rounds:

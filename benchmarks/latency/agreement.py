@@ -16,13 +16,15 @@ import numpy as np
 from artifact.dataset import read_split
 from artifact.progress import progress
 from benchmarks.latency.by_hand import UNTIMED_CALLS, time_by_hand
-from serve.latency.plan import WarmUpLimits, Workload, warm_up
+from serve.latency.plan import Task, WarmUpLimits, Workload, warm_up
 from serve.latency.worker import work
 from serve.runtime import Runtime
 
 OURS, SAME_CALL, BARE = "ours", "by hand, our runtime", "by hand, bare session"
 OPTIMUM = "optimum-benchmark's tracker, our runtime"
 TEXTS = 256
+PARTS = 8
+"""Of a round, as in `bench`."""
 
 
 def measure_agreement(
@@ -31,21 +33,24 @@ def measure_agreement(
     """Milliseconds by loop, round and call."""
     runtime = Runtime.open(bundle, precision, threads=threads)
     texts = tuple(example.text for example in read_split(data, "test")[:TEXTS])
-    workload = Workload(texts=texts, rounds=rounds, calls_per_round=calls, batch_size=1, batches_per_round=1)
+    workload = Workload(
+        texts=texts, rounds=rounds, calls_per_round=calls, parts=min(PARTS, calls), batch_size=1, batches_per_round=1
+    )
     warmed = warm_up(lambda text: runtime.run([text]), texts, WarmUpLimits())
     outputs = list(runtime.wanted)
-    blocks: dict[str, Callable[[int], Sequence[float]]] = {
-        OURS: lambda index: work(runtime, workload.task(index)).single_ms,
-        SAME_CALL: lambda index: time_plainly(runtime, workload.task(index).singles),
-        BARE: lambda index: time_by_hand(runtime.tokenizer, runtime.session, outputs, workload.task(index).singles),
+    blocks: dict[str, Callable[[Task], Sequence[float]]] = {
+        OURS: lambda task: work(runtime, task).single_ms,
+        SAME_CALL: lambda task: time_plainly(runtime, task.singles),
+        BARE: lambda task: time_by_hand(runtime.tokenizer, runtime.session, outputs, task.singles),
     }
     if importlib.util.find_spec("optimum_benchmark"):
-        blocks[OPTIMUM] = lambda index: time_with_optimum(runtime, workload.task(index).singles)
-    taken: dict[str, list[list[float]]] = {name: [] for name in blocks}
+        blocks[OPTIMUM] = lambda task: time_with_optimum(runtime, task.singles)
+    taken: dict[str, list[list[float]]] = {name: [[] for _ in range(rounds)] for name in blocks}
     with progress("agreement", total=rounds) as advance:
         for index in range(rounds):
-            for name in workload.order(list(blocks), index):
-                taken[name].append([round(ms, 5) for ms in blocks[name](index)])
+            for part, task in enumerate(workload.tasks(index)):
+                for name in workload.order(list(blocks), index, part):
+                    taken[name][index] += [round(ms, 5) for ms in blocks[name](task)]
             advance(1, "")
     return {
         "model": runtime.name,

@@ -12,7 +12,7 @@ from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path("recipes/minilm")
 GENERAL = Path("out/minilm-general/models")
-TEACHER, NONE, LOGITS = "teacher", "none", "logits"
+TEACHER, NONE, LOGITS, ASSISTED = "teacher", "none", "logits", "narrow-assisted"
 COSINES = "cosines"
 """STS-B without fine-tuning, by the cosine of two sentences' vectors: a task beside those that have a recipe."""
 
@@ -35,7 +35,7 @@ MORE_ROWS: Mapping[str, str] = {
     "minilmv2": "MiniLMv2",
     "minilmv2-times4": "MiniLMv2, four times the text",
     "narrow": "3x192, MiniLMv2",
-    "narrow-assisted": "3x192, MiniLMv2 through a 6x192 assistant",
+    ASSISTED: "3x192, MiniLMv2 through a 6x192 assistant",
     "taught": "MiniLMv2, four times the text, then the fine-tuned teacher's logits, for twice the epochs",
 }
 """Table B: budget, a teacher assistant, and the general student taught each task by that task's own teacher."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from artifact.manifest import Manifest, open_artifact, write_json
 from benchmarks.minilm.cells import PRECISIONS, read_cells
-from benchmarks.minilm.grid import COSINES, MORE_ROWS, NONE, RECIPES, ROWS, TASKS, TEACHER
+from benchmarks.minilm.grid import ASSISTED, COSINES, MORE_ROWS, NONE, RECIPES, ROWS, TASKS, TEACHER
 from benchmarks.minilm.one_task import one_task_sentence, one_task_table
 from benchmarks.minilm.plot import plot
 from benchmarks.minilm.shares import Drawn, Kept, keep_of, mean_of
@@ -120,7 +120,7 @@ def _general_stage(students: Mapping[str, Manifest], cosines: Mapping[tuple[str,
         scores = [_points(kept.quality.interval) if kept else "-" for kept in found]
         share = f"{_points(_share(found[-1]))} %" if found[-1] else "-"
         facts = students[row].facts
-        near = facts.get("fidelity", {})
+        near = {} if row == ASSISTED else facts.get("fidelity", {})  # that one's is to its assistant
         inside = [near["cka"], *(near["relation_kl"][pair] for pair in RELATIONS)] if near else []
         shown = [f"{matrix[-1][-1]:.3f}" for matrix in inside] or ["-"] * 4
         yield f"| {about} | {' | '.join([*scores, share, *shown])} | {facts['seconds']:,.0f} |"

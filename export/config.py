@@ -9,6 +9,8 @@ from artifact.config import Config
 Precision = Literal["float32", "int8", "int8-static", "int8-blocks", "int4-blocks", "float16"]
 InstructionSet = Literal["avx2", "avx512", "vnni", "arm64", "arm64_dotprod"]
 Target = Literal["host", InstructionSet]
+Weighting = Literal["equal", "svm"]
+"""How layers weigh in an out-of-domain gate: alike, or as a one-class machine says (Xu et al.)."""
 
 
 class Parity(Config):

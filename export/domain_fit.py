@@ -5,18 +5,15 @@ are fixed: no text from outside is ever seen, and farther is always larger.
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
+from export.config import Weighting
 from export.domain import Gate
 
 LOOSENESS = 0.1
 """The machine's nu: the share of texts that it may leave on the wrong side."""
-
-Weighting = Literal["equal", "svm"]
-"""How layers weigh: alike, or as a one-class machine says (Xu et al.)."""
 
 Means = Float[np.ndarray, "texts layers hidden"]
 

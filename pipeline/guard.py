@@ -23,8 +23,9 @@ from artifact.errors import ExportError
 from artifact.manifest import read_manifest, write_json
 from artifact.progress import progress
 from artifact.stage import Stage, Work, run_stage
+from export.config import Weighting
 from export.domain import DOMAIN, add_distance, add_means
-from export.domain_fit import Weighting, fit_gate
+from export.domain_fit import fit_gate
 from export.proof import PROOF, add_distances
 from pipeline.guard_graphs import ask, check_same, count_layers, layer_means
 from pipeline.guard_texts import Parts, read_parts

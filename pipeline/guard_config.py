@@ -6,7 +6,7 @@ from pydantic import Field
 
 from artifact.config import Config
 from artifact.dataset import DETECTION, Task
-from export.domain_fit import Weighting
+from export.config import Weighting
 from pipeline.data_config import DataConfig
 from pipeline.data_contrast import Contrast
 

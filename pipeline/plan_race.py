@@ -36,7 +36,7 @@ def make_plan_workload(config: PlanConfig, texts: list[str]) -> Workload:
 
     shared = BenchConfig.model_fields.keys() & PlanConfig.model_fields.keys() - {"threads"}
     asked = BenchConfig(scenarios=("SingleStream", "Offline"), **config.model_dump(include=shared))
-    return replace(make_workload(asked, texts), batches_per_round=1)
+    return replace(make_workload(asked, texts), batches_per_round=1, parts=1)  # paced, and retaken, whole
 
 
 def race_all(openings: Mapping[str, Opening], workload: Workload, patience_seconds: float) -> Race:

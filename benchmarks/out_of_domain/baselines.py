@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.out_of_domain.scores import Distances, Sides, area
+from export.config import Weighting
 from export.domain import Gate
-from export.domain_fit import LOOSENESS, Means, Weighting, distances_of, fit_gate
+from export.domain_fit import LOOSENESS, Means, distances_of, fit_gate
 from pipeline.data_contrast import AUXILIARY
 from pipeline.guard_graphs import count_layers, layer_means
 from pipeline.guard_texts import Parts

@@ -13,6 +13,7 @@ from artifact.errors import BenchError
 from serve.latency.in_process import Contestant, child_environment, last_error, measure
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.plan import WarmUpLimits, Workload, is_flat, warm_up
+from serve.latency.turns import take_turns
 
 WORKLOAD = Workload(
     texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=4, calls_per_round=3, batch_size=2, batches_per_round=2, seed=7
@@ -209,6 +210,8 @@ def test_a_round_in_parts_is_of_the_same_texts(tmp_path):
     assert two.begun_ns < one.ended_ns
     orders = {tuple(parted.order(["one", "two"], 0, part)) for part in range(20)}
     assert len(orders) == 2
+    with pytest.raises(ValueError, match="too many values"):
+        take_turns(["one"], parted, lambda _name, task: task, lambda _name, _turn: None, "unjoined")
 
 
 def test_more_rounds_while_they_are_asked_for(tmp_path):

@@ -1,7 +1,6 @@
 """Who works when: contestants in turns, one at a time, in random order in every round."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import itemgetter
 from typing import TypeVar
 
 from artifact.progress import Advance, progress
@@ -16,6 +15,12 @@ def never(taken: Mapping[str, Sequence[object]]) -> bool:  # noqa: ARG001 - the 
     return False
 
 
+def only(parts: Sequence[Turn]) -> Turn:
+    """The one part of a round that is not cut; `ValueError` for several, which need to be joined."""
+    (whole,) = parts
+    return whole
+
+
 def take_turns(
     names: Sequence[str],
     workload: Workload,
@@ -24,7 +29,7 @@ def take_turns(
     description: str,
     *,
     more: Callable[[Mapping[str, Sequence[Turn]]], bool] = never,
-    join: Callable[[Sequence[Turn]], Turn] = itemgetter(0),
+    join: Callable[[Sequence[Turn]], Turn] = only,
 ) -> dict[str, tuple[Turn, ...]]:
     """Every round of every contestant, interleaved in random order, one at a time.
 

@@ -317,6 +317,7 @@ def root(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_training_from_the_cache_ends_with_the_same_bits(root, monkeypatch):
     """Oracle: training without it, where the teacher reads the same tensors in both: each text alone."""
     live = train(root, "live-1", cached=False, batch_size=1)

@@ -316,7 +316,6 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.mark.slow
 @pytest.mark.long
 def test_training_from_the_cache_ends_with_the_same_bits(root, monkeypatch):
     """Oracle: training without it, where the teacher reads the same tensors in both: each text alone."""

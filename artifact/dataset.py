@@ -27,6 +27,9 @@ from, or nothing at all."""
 DETECTION: Task = "out-of-domain-detection"
 """Training and validation splits hold texts of the domain alone, the test split also texts from outside: label 1."""
 
+INSIDE = 0
+"""Label of a test text of the domain."""
+
 WITHOUT_HEAD: tuple[Task, ...] = (DETECTION, "text")
 """Tasks that no label teaches: their models are encoders."""
 

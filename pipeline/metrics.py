@@ -11,15 +11,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.dataset import DETECTION, Task, metrics_of
+from artifact.dataset import DETECTION, INSIDE, Task, metrics_of
 from pipeline.results import Answer, Evaluation, Interval, NoneThreshold, QualityRow
 from pipeline.scores.quality import Scored, tally_of
 from pipeline.scores.tally import Numbers, Tally, draw
 from pipeline.statistics import accuracy_difference, accuracy_ratio, interval_of, mcnemar, wilson
 
 ACCURACY = "accuracy"
-INSIDE = 0
-"""What is true of a text of the domain."""
 UNSEEN = 3.0
 """Examples that may yet differ, at 95 %, where none of those seen did: the rule of three."""
 

@@ -162,7 +162,7 @@ class Recipe(Config):
         asks_vectors = self.data.task in ("response-selection", DETECTION)
         return not model.predicts_words and (model.has_head or asks_vectors)
 
-    def gate(self) -> RecipeGuard | None:
+    def guarding(self) -> RecipeGuard | None:
         """How bundles are guarded; None where they are not."""
         return RecipeGuard() if self.guard is None and self.data.task == DETECTION else self.guard
 

@@ -121,8 +121,8 @@ def _distill_step(recipe: Recipe, root: Path, name: str) -> Step:
 def _export_steps(recipe: Recipe, root: Path, name: str) -> list[Step]:
     """The bundle, or where it gets a gate, the bundle before and the one with it."""
     model, bundle, data = model_paths(recipe, root)[name], bundle_paths(recipe, root)[name], root / "data"
-    gate = recipe.gate()
-    plain = bundle if gate is None else root / UNGUARDED / name
+    guarding = recipe.guarding()
+    plain = bundle if guarding is None else root / UNGUARDED / name
 
     def make() -> tuple[Stage, Work]:
         from export.run import export_stage
@@ -130,14 +130,14 @@ def _export_steps(recipe: Recipe, root: Path, name: str) -> list[Step]:
         return export_stage(model, plain, recipe.export, name, data=data)
 
     exported = Step("export", plain, (data, model), make)
-    if gate is None:
+    if guarding is None:
         return [exported]
 
     def guard() -> tuple[Stage, Work]:
         from pipeline.guard import guard_stage
 
         texts, held_out = (data / f"{split}.jsonl" for split in ("train", "validation"))
-        return guard_stage(plain, texts, bundle, held_out=held_out, **gate.model_dump())
+        return guard_stage(plain, texts, bundle, held_out=held_out, **guarding.model_dump())
 
     return [exported, Step("export", bundle, (data, plain), guard)]
 

@@ -56,7 +56,7 @@ def test_a_recipe_that_guards_exports_twice(tmp_path):
     assert tmp_path / "unguarded" / "imlm" in exported[1].needs
     assert recipe.answering_rows() == [row for row in recipe.row_names() if not row.endswith("pytorch")]
     demo = load_recipe(ROOT / "recipes" / "demo.yaml")
-    assert demo.gate() is None
+    assert demo.guarding() is None
     guarded = demo.model_copy(update={"guard": RecipeGuard(quantile=0.9)})
     assert {step.out.parent.name for step in steps_of(guarded, tmp_path) if step.command == "export"} == {
         "unguarded", "bundles"

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.dataset import Example, read_info, read_split
+from artifact.dataset import DETECTION, INSIDE, Example, read_info, read_split
 from artifact.manifest import open_artifact, read_manifest
 from artifact.progress import say
 from artifact.stage import run_stage
@@ -45,9 +45,10 @@ def measure(name: str, data: Path, roots: Sequence[Path], results: Path, *, most
 
     `data` is the sealed data set whose training split gates are fitted on, with thresholds from its validation split.
     """
-    raw = load(name, results)
-    inside = [row.text for row in read_split(data, "test")]
-    outside, groups = draw_outside(read_split(data, "out_of_domain"), list(read_info(data).groups))
+    raw, info = load(name, results), read_info(data)
+    # A detector's test split holds both sides, those from outside with the label 1.
+    inside = [row.text for row in read_split(data, "test") if info.task != DETECTION or row.label == INSIDE]
+    outside, groups = draw_outside(read_split(data, "out_of_domain"), list(info.groups))
     texts = (inside, [row.text for row in outside])
     raw.about |= {"quantile": QUANTILE, "inside": len(inside), "outside": len(outside), "groups": groups}
     raw.about |= {"data": open_artifact(data).digest, "machine": fingerprint()}

@@ -118,7 +118,7 @@ def _work(target: Target, task: Task, connections: int) -> Round:
     by_length = {tokens: [target.request(text) for text in texts] for tokens, texts in lengths.items()}
     concurrent = [target.request(text) for batch in task.batches for text in batch]
     with contextlib.ExitStack() as stack:
-        opened = [stack.enter_context(Connection(target)) for _ in range(connections)]
+        opened = [stack.enter_context(Connection(target)) for _ in range(connections if concurrent else 1)]
         ask = opened[0].ask
         for request in singles[:UNTIMED_CALLS]:
             ask(request)
@@ -126,7 +126,7 @@ def _work(target: Target, task: Task, connections: int) -> Round:
         single_ms = time_calls(ask, singles)
         multi_ms = time_after(ask, queries, 1)
         by_length_ms = {tokens: time_after(ask, requests, 1) for tokens, requests in by_length.items()}
-        seconds = _drain(opened, concurrent)
+        seconds = _drain(opened, concurrent) if concurrent else 0.0
     return Round(
         index=task.index,
         begun_ns=begun,

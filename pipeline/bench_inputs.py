@@ -96,7 +96,7 @@ def make_workload(
         texts=tuple(texts[index] for index in chosen),
         rounds=config.rounds,
         calls_per_round=config.calls_per_round,
-        parts=min(config.parts, config.calls_per_round),
+        parts=config.parts,
         batch_size=config.batch_size,
         batches_per_round=OFFLINE_BATCHES if "Offline" in config.scenarios else 0,
         streams=config.streams,

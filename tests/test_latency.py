@@ -201,6 +201,7 @@ def test_a_round_in_parts_is_of_the_same_texts(tmp_path):
     assert sum((task.singles for task in parted.tasks(1)), ()) == whole.task(1).singles
     assert [bool(task.batches) for task in parted.tasks(1)] == [False, False, True]
     assert parted.tasks(1)[-1].batches == whole.task(1).batches
+    assert [len(task.singles) for task in replace(whole, parts=9).tasks(1)] == [1] * 5, "no part without a text"
     rows = measure(contestants(tmp_path, "one", "two"), parted, limits=SHORT)
     for row in rows:
         assert [turn.index for turn in row.rounds] == list(range(parted.rounds))

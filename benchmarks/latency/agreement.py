@@ -34,7 +34,7 @@ def measure_agreement(
     runtime = Runtime.open(bundle, precision, threads=threads)
     texts = tuple(example.text for example in read_split(data, "test")[:TEXTS])
     workload = Workload(
-        texts=texts, rounds=rounds, calls_per_round=calls, parts=min(PARTS, calls), batch_size=1, batches_per_round=1
+        texts=texts, rounds=rounds, calls_per_round=calls, parts=PARTS, batch_size=1, batches_per_round=1
     )
     warmed = warm_up(lambda text: runtime.run([text]), texts, WarmUpLimits())
     outputs = list(runtime.wanted)

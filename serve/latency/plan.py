@@ -56,7 +56,8 @@ class Workload:
     def tasks(self, index: int) -> tuple["Task", ...]:
         """The parts of round `index`: its single texts in runs, as even as can be; all else is in the last."""
         whole = self.task(index)
-        cuts = [len(whole.singles) * part // self.parts for part in range(self.parts + 1)]
+        parts = max(1, min(self.parts, len(whole.singles)))  # none is without a text
+        cuts = [len(whole.singles) * part // parts for part in range(parts + 1)]
         *before, last = (whole.singles[begin:end] for begin, end in pairwise(cuts))
         return *(Task(index=index, singles=singles, batches=()) for singles in before), replace(whole, singles=last)
 

@@ -43,7 +43,7 @@ def take_turns(
     while taken and (begin == 0 or more(taken)):
         rounds = range(begin, begin + (begin or workload.rounds))
         shown = description if begin == 0 else f"{description}, rounds {begin + 1} to {rounds.stop}"
-        with progress(shown, total=len(rounds) * len(taken) * workload.parts) as advance:
+        with progress(shown, total=len(rounds) * len(taken) * len(workload.tasks(0))) as advance:
             for index in rounds:
                 for name, samples in _take_round(list(taken), workload, index, turn, advance):
                     if samples:

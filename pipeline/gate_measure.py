@@ -25,7 +25,6 @@ SPEED: tuple[Metric, ...] = ("latency_p50", "throughput")
 EXAMPLES_ALIKE = 300
 """Equal answers to so many examples leave at most 1 in 100 others to differ, at 95 % (the rule of three)."""
 
-AUROC = "auroc"
 MEGABYTE = 1e6
 
 
@@ -72,13 +71,10 @@ def measure_gate(gate: Gate, candidate: str, evidence: Evidence) -> Finding:
     if gate.reference == candidate:
         return Finding(value=own, compared=_itself(gate.limit()))
     kind: Literal["ratio", "difference"] = "ratio" if gate.limit().kind == "ratio" else "difference"
+    compared = (ratio if kind == "ratio" else difference)(own, _OWN[gate.metric](gate.reference, evidence))
     if gate.metric == "out_of_domain_auroc":
-        ours, theirs = (_told_apart(row, evidence) for row in (candidate, gate.reference))
-        paired = compare_two(AUROC, kind, ours, theirs, seed=SEED) if ours and theirs else None
-        if paired is not None:
-            return Finding(value=own, compared=paired)
-    compare = ratio if kind == "ratio" else difference
-    return Finding(value=own, compared=compare(own, _OWN[gate.metric](gate.reference, evidence)))
+        compared = _compare_domain(kind, candidate, gate.reference, evidence) or compared
+    return Finding(value=own, compared=compared)
 
 
 def measure_speed(gate: Gate, candidate: str, rows: Mapping[str, SpeedRow], *, looks: int) -> Finding:
@@ -177,13 +173,21 @@ def _out_of_domain(row: str, evidence: Evidence) -> Interval:
     return found.out_of_domain_auroc
 
 
-def _told_apart(row: str, evidence: Evidence) -> Scored | None:
-    """How strange each text looks to the row, beside whether it is from outside; None where that was not kept."""
-    found = evidence.evaluation.rows[row]
-    if not found.strangeness_outside:
+def _compare_domain(
+    kind: Literal["ratio", "difference"], candidate: str, reference: str, evidence: Evidence
+) -> Interval | None:
+    """Two rows' areas on the same texts, paired; None for an evaluation that did not keep the scores."""
+    rows = [evidence.evaluation.rows[row] for row in (candidate, reference)]
+    if not all(row.strangeness_outside for row in rows):
         return None
-    truths = (*[0] * len(found.strangeness), *[1] * len(found.strangeness_outside))
-    return Scored(truths=truths, predictions=(*found.strangeness, *found.strangeness_outside))
+    ours, theirs = (
+        Scored(
+            truths=(*[0] * len(row.strangeness), *[1] * len(row.strangeness_outside)),
+            predictions=(*row.strangeness, *row.strangeness_outside),
+        )
+        for row in rows
+    )
+    return compare_two("auroc", kind, ours, theirs, seed=SEED)
 
 
 def _parity(row: str, evidence: Evidence) -> Interval:

@@ -92,14 +92,17 @@ class Recipe(Config):
         """Rows of the report: the first model in PyTorch, `model/precision`, `cascade`, `baseline`, the floors."""
         if not self.deployed():
             return []
-        first = next(iter(self.deployed()))
-        forms = [pytorch_row(first, form) for form in self.rows.pytorch]
         more = [CASCADE] * (self.cascade is not None) + [BASELINE] * (self.baseline is not None)
-        return list(dict.fromkeys([*forms, *self.exported_rows(), *more, *self.floors()]))
+        return list(dict.fromkeys([*self._pytorch_rows(), *self.exported_rows(), *more, *self.floors()]))
+
+    def _pytorch_rows(self) -> list[str]:
+        first = next(iter(self.deployed()))
+        return [pytorch_row(first, form) for form in self.rows.pytorch]
 
     def answering_rows(self) -> list[str]:
-        """Those that are asked the test split: all, but of a gate only the bundles, whose graphs hold it."""
-        return self.exported_rows() if self.data.task == DETECTION else self.row_names()
+        """Those that are asked the test split: all but PyTorch's where it takes a guard, which only graphs hold."""
+        silent = self._pytorch_rows() if self.data.task == DETECTION else []
+        return [row for row in self.row_names() if row not in silent]
 
     def floors(self) -> tuple[Floor, ...]:
         """The quality floors that are fitted and measured."""
@@ -151,6 +154,17 @@ class Recipe(Config):
             spared = where != "candidate" and row == BASELINE  # its gates apply where there is one
             if row is not None and row not in rows and not spared:
                 yield f"{where} is {row!r}, expected one of {', '.join(rows)}"
+        yield from self._detector_faults()
+
+    def _detector_faults(self) -> Iterator[str]:
+        """Gates that a detector's report could not judge, named before anything is trained."""
+        if self.data.task != DETECTION:
+            return
+        for name, gate in self.gates.items():
+            if gate.metric == "out_of_domain_auroc":
+                yield f"gates.{name} is on out_of_domain_auroc, which of the task {DETECTION} is the quality"
+            if gate.metric == "quality" and gate.reference in self._pytorch_rows():
+                yield f"gates.{name}.reference is {gate.reference!r}, which has no gate in its graph and no quality"
 
     def deployed(self) -> dict[str, ModelConfig]:
         """The models that are exported, measured and served: not the encoders that others start from."""

@@ -203,6 +203,9 @@ def test_out_of_domain_is_paired_where_the_scores_were_kept():
     (paired,) = judge({"g": gate}, "s/int8", evaluation.model_copy(update={"rows": rows}), make_benchmark(), {})
     assert paired.verdict == "pass"
     assert paired.ratio.high - paired.ratio.low < 0.005
+    alone = evaluation.model_copy(update={"rows": {"s/int8": rows["s/int8"]}})
+    with pytest.raises(BenchError, match="t/float32 was not asked out-of-domain text"):
+        judge({"g": gate}, "s/int8", alone, make_benchmark(), {})
     areas = {name: row.out_of_domain_auroc for name, row in rows.items()}
     assert judge_one(gate, auroc=areas).verdict == "inconclusive"
 

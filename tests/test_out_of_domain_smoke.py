@@ -71,3 +71,14 @@ def test_a_gate_needs_lone_texts_of_the_domain():
         load_recipe(pairs, ["guard={}"])
     with pytest.raises(ConfigError, match="source kind contrast has others too"):
         load_recipe(ROOT / "recipes" / "ood" / "sst-contrast.yaml", ["guard={}"])
+
+
+def test_a_detectors_gate_names_what_can_be_judged():
+    """Oracle: the words of the errors, before anything is trained; speed may be held against PyTorch all the same."""
+    smoke = ROOT / "recipes" / "ood" / "smoke.yaml"
+    quality = "gates.survives={metric: quality, reference: imlm/pytorch, max_degradation: 0.1}"
+    with pytest.raises(ConfigError, match="imlm/pytorch', which has no gate in its graph and no quality"):
+        load_recipe(smoke, [quality])
+    with pytest.raises(ConfigError, match=r"on out_of_domain_auroc, which of the task .* is the quality"):
+        load_recipe(smoke, ["gates.survives={metric: out_of_domain_auroc, threshold: 0.9}"])
+    load_recipe(smoke, ["gates.survives={metric: latency_p50, reference: imlm/pytorch, min_ratio: 2}"])

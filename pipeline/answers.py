@@ -114,7 +114,7 @@ def _check(asking: Asking, kind: TaskKind) -> None:
     if not asking.engine.labels and asking.info.labels and not kind.fits((), asking.info):
         raise DataError(
             f"{asking.row} embeds texts and says nothing of the task {asking.info.task}",
-            "give it a head, or set deploy: false; `understudy export` and `guard` need no evaluation",
+            "give it a head, set deploy: false, or make the task out-of-domain-detection",
         )
     if not kind.fits(asking.engine.labels, asking.info):
         raise DataError(f"{asking.row} answers with other labels than the data set has", "distil and export it again")

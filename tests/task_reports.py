@@ -11,7 +11,7 @@ from pipeline.results import Evaluation, NoneThreshold
 
 ROWS = ("t/pytorch", "t/float32", "s/int8")
 TAGS = ("O", "B-PER", "I-PER", "B-<b>LOC</b>", "I-<b>LOC</b>")
-TASKS = ("token-classification", "question-answering", "response-selection", "regression")
+TASKS = ("token-classification", "question-answering", "response-selection", "regression", "out-of-domain-detection")
 
 
 def make_task_report(task):
@@ -23,7 +23,7 @@ def make_task_report(task):
 def make_evaluation(task, predictions, truths, labels=(), groups=(), *, thresholds=None):
     metrics = {
         "regression": "spearman", "token-classification": "span_f1", "question-answering": "word_f1",
-        "response-selection": "mean_mrr_recall_10",
+        "response-selection": "mean_mrr_recall_10", "out-of-domain-detection": "auroc",
     }  # fmt: skip
     metric = metrics[task]
     asked = Asked(truths=truths, task=task, metric=metric, labels=labels, groups=groups)
@@ -67,6 +67,11 @@ def made(task):
         thresholds = dict.fromkeys(ROWS, NoneThreshold(value=0.5, queries=7))
         predictions = {"t/pytorch": sure, "t/float32": sure, "s/int8": unsure}
         return make_evaluation(task, predictions, truths, ("relevance",), thresholds=thresholds)
+    if task == "out-of-domain-detection":  # PyTorch has no guard, so its row answers nothing
+        truths, random = [0] * 24 + [1] * 12, np.random.default_rng(6)
+        sure, noise = random.normal(size=36) + 2 * np.array(truths), random.normal(scale=0.1, size=36)
+        predictions = {"t/float32": sure.tolist(), "s/int8": (sure + noise).tolist()}
+        return make_evaluation(task, predictions, truths, groups=["films"] * 24 + ["<b>mail</b>"] * 12)
     truths = np.random.default_rng(5).random(36).tolist()
     said = {
         "t/pytorch": truths,

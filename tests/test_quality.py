@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gate_example import make_benchmark
 from report_example import HOSTILE
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, roc_auc_score
 from task_reports import TASKS, made, make_evaluation, make_task_report
 
 from artifact.errors import BenchError
@@ -18,7 +18,7 @@ from pipeline.page import render_page
 from pipeline.recipe import Recipe
 from pipeline.scores.quality import QUALITIES, Scored
 from pipeline.statistics import accuracy_difference, accuracy_ratio
-from pipeline.table import headline, terminal_table
+from pipeline.table import format_quality, headline, terminal_table
 
 
 def draw_labels(seed, count=400, errors=0.1):
@@ -97,10 +97,14 @@ def test_every_output_calls_quality_by_its_name(report):
     metric = QUALITIES[report.evaluation.metric]
     shown = [f"<example {number}> {HOSTILE[number % len(HOSTILE)]}" for number in range(len(report.evaluation.truths))]
     page, summary = render_page(report, shown), render_summary(report)
-    assert f"of the {metric.word} of t/pytorch" in headline(report)
+    compared = "t/float32" if report.evaluation.task == "out-of-domain-detection" else "t/pytorch"
+    assert f"of the {metric.word} of {compared}" in headline(report)
     assert summary.splitlines()[4].startswith(f"| row | {metric.header.replace('|', '')} | kept |")
     assert f'title="{metric.meaning}">{metric.header}</th>' in page
-    assert metric.header in str([column.header for column in terminal_table(report).columns])
+    column = terminal_table(report).columns[1]
+    assert metric.header in str(column.header)
+    for row, cell in zip(report.rows, column.cells, strict=True):
+        assert str(cell).startswith(format_quality(report.evaluation.metric, row.quality).text)
     for text in (page, summary):
         assert "accuracy" not in text.replace("tag accuracy", "")
     assert "McNemar" not in page
@@ -123,7 +127,7 @@ def test_what_is_beside_quality_is_in_tables(report):
 def test_examples_that_part_ways_come_worst_first(report):
     """Oracle: the answers that differ, by hand, and that what is lost never grows down the list."""
     if report.evaluation.task != "question-answering":
-        assert find_partings(report.evaluation, "t/pytorch", "t/float32") == []
+        assert find_partings(report.evaluation, report.answering, "t/float32") == []
         return
     found = find_partings(report.evaluation, "s/int8", "t/pytorch")
     assert [each.example for each in found] == [0, 1, 19, *range(2, 19)]
@@ -184,3 +188,27 @@ def test_parts_of_speech_have_no_spans():
     row = score_all(asked, {"one": [[0, 1], [2, 0]]}, "one", seed=1)["one"]
     assert row.quality.value == 0.75
     assert row.more == {}
+
+
+def test_a_source_from_outside_is_told_from_the_whole_domain():
+    """Oracle: scikit-learn's area of that source beside all that is within; the domain's own parts are none."""
+    random = np.random.default_rng(5)
+    truths = np.repeat([0, 1, 1], [60, 30, 20])
+    groups = [*["films"] * 40, *["books"] * 20, *["mail"] * 30, *["news"] * 20]
+    distances = {
+        "a/float32": random.normal(truths),
+        "b/float32": random.normal(truths * np.repeat([0, 1, 3], [60, 30, 20])),
+    }
+    asked = Asked(truths=truths.tolist(), task="out-of-domain-detection", metric="auroc", groups=groups)
+    rows = score_all(asked, {name: found.tolist() for name, found in distances.items()}, "a/float32", seed=1)
+    for name, found in distances.items():
+        assert rows[name].quality.value == pytest.approx(roc_auc_score(truths, found))
+        assert list(rows[name].groups) == ["mail", "news"]
+        for source, interval in rows[name].groups.items():
+            kept = [place for place, group in enumerate(groups) if truths[place] == 0 or group == source]
+            assert interval.value == pytest.approx(roc_auc_score(truths[kept], found[kept]))
+            assert interval.low < interval.value < interval.high
+    assert (rows["b/float32"].agreement, rows["b/float32"].mcnemar_p) == (None, None)
+    assert rows["b/float32"].ratio.value == pytest.approx(
+        rows["b/float32"].quality.value / rows["a/float32"].quality.value
+    )

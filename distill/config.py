@@ -76,7 +76,7 @@ class Phase(Config):
     average_decay: float | None = Field(default=None, gt=0, lt=1)
     """Keep an exponential moving average of the weights, with this decay a step; the phase ends with it."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
-    """Overrides the model's own dropout in this phase."""
+    """Overrides the model's own dropout in this phase, and in no later one."""
     noise: Noise | None = None
     """Damage to the texts; left out, none."""
     cache_teacher: bool | None = None

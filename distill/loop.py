@@ -29,7 +29,7 @@ from distill.checkpoint import (
 from distill.config import Phase
 from distill.evaluation import CALMER, check_spread, evaluate, reads_head, score_of
 from distill.journal import Journal, Speed
-from distill.schedule import freeze_all_but, make_optimizer, rate_at, set_dropout
+from distill.schedule import Dropouts, dropouts_of, freeze_all_but, make_optimizer, rate_at, set_dropout
 from distill.state import Run
 from distill.step import Average, Outcome, take_step
 
@@ -46,8 +46,9 @@ def train(run: Run) -> dict[str, Any]:
     position, state = _where_to_begin(run)
     journal = Journal(run.directory, position, write=run.accelerator.is_main_process)
     try:
+        own = dropouts_of(run.student)
         while position.phase < len(run.phases):
-            position = _Leg.begin(run, position, state, journal).finish()
+            position = _Leg.begin(run, position, state, journal, own).finish()
             state = State()
     finally:
         journal.close()
@@ -86,12 +87,15 @@ class _Leg:
     began: float
 
     @classmethod
-    def begin(cls, run: Run, position: Position, state: State, journal: Journal) -> "_Leg":
-        """Freeze, set dropout, make the optimizer, and put back what a checkpoint held."""
+    def begin(cls, run: Run, position: Position, state: State, journal: Journal, own: Dropouts) -> "_Leg":
+        """Freeze, set dropout, make the optimizer, and put back what a checkpoint held.
+
+        Nothing of an earlier phase but what a checkpoint holds may be left in the student: a run that goes on from one
+        has not gone through that phase. Without an override its dropout is therefore its `own`.
+        """
         phase = run.phases[position.phase]
         freeze_all_but(run.student, phase.unfreeze)
-        if phase.dropout is not None:
-            set_dropout(run.student, phase.dropout)
+        set_dropout(run.student, own if phase.dropout is None else phase.dropout)
         optimizer = make_optimizer(run.learners(), phase)
         if state.optimizer:
             groups = optimizer.state_dict()["param_groups"]

@@ -15,7 +15,7 @@ from distill.config import CorpusConfig, Mixture, ModelConfig, TextFiles
 from distill.config_starts import Checkpoint, Scratch, Transplant
 from distill.sources import locate
 
-VERSION = 1
+VERSION = 2
 _ROOM_HINT = "the last checkpoint is intact: make room and run the same command again"
 
 

@@ -1,7 +1,8 @@
 """What a phase does to a model before its first step, and to the learning rate at every step."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -52,13 +53,25 @@ def parts_of(model: PreTrainedModel) -> dict[str, list[nn.Parameter]]:
     return parts
 
 
-def set_dropout(model: nn.Module, probability: float) -> None:
-    """Set every dropout of `model`, also the one that fused attention keeps as a number."""
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = probability
-        if hasattr(module, "dropout_prob"):
-            module.dropout_prob = probability  # type: ignore[assignment]  # a number on a module
+Dropouts: TypeAlias = Mapping[tuple[str, str], float]
+"""Probabilities of a model, by the name of a module and of the number that it keeps there."""
+
+
+def dropouts_of(model: nn.Module) -> Dropouts:
+    """Every dropout of `model`, also the one that fused attention keeps as a number."""
+    return {
+        (name, number): getattr(module, number)
+        for name, module in model.named_modules()
+        for number, keeps in (("p", isinstance(module, nn.Dropout)), ("dropout_prob", hasattr(module, "dropout_prob")))
+        if keeps
+    }
+
+
+def set_dropout(model: nn.Module, probability: float | Dropouts) -> None:
+    """Set every dropout of `model`: all to one probability, or each to what `dropouts_of` said of it."""
+    modules = dict(model.named_modules())
+    for name, number in dropouts_of(model):
+        setattr(modules[name], number, probability[name, number] if isinstance(probability, Mapping) else probability)
 
 
 def make_optimizer(model: nn.Module, phase: Phase) -> torch.optim.AdamW:

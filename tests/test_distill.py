@@ -24,7 +24,7 @@ from distill.checkpoint import Position, load_checkpoint, save_checkpoint
 from distill.config import ModelConfig, Noise
 from distill.heads import Head
 from distill.run import distill_stage
-from distill.schedule import freeze_all_but, parts_of, rate_at, set_dropout
+from distill.schedule import dropouts_of, freeze_all_but, parts_of, rate_at, set_dropout
 from distill.student import build_start, count_parameters, keep_layers
 from distill.text import Texts
 
@@ -379,6 +379,22 @@ def test_dropout_zero_trains_as_it_answers():
     set_dropout(model, 0.0)
     ids = torch.randint(5, 20, (2, 7))
     torch.testing.assert_close(model.train()(input_ids=ids).logits, model.eval()(input_ids=ids).logits)
+
+
+def test_dropout_comes_back_as_it_was():
+    """Oracle: the model's own numbers, made unequal beforehand; a second reading of all of them."""
+    model = make_bert()
+    layers = [module for module in model.modules() if isinstance(module, torch.nn.Dropout)]
+    for number, layer in enumerate(layers):
+        layer.p = number / 100
+    own = dropouts_of(model)
+    assert [own[name, "p"] for name, module in model.named_modules() if module in layers] == [
+        number / 100 for number in range(len(layers))
+    ]
+    set_dropout(model, 0.5)
+    assert {layer.p for layer in layers} == {0.5}
+    set_dropout(model, own)
+    assert dropouts_of(model) == own
 
 
 def test_the_rate_rises_and_falls():

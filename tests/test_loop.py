@@ -182,6 +182,7 @@ FEATURES = {
     "gradual unfreezing": [LONG | {"unfreeze_gradually": "top-down", "epochs": 1, "average_decay": 0.9}],
     "a token budget in parts": [LONG | {"batch_tokens": 70, "accumulate": 3, "schedule": "cosine"}],
     "bf16": [LONG],
+    "dropout of its own after none": [LONG | {"dropout": 0.0}, LONG | {"name": "more", "dropout": None}],
     "masked words": [
         LONG | {"objectives": [{"kind": "mlm"}], "noise": None, "average_decay": 0.9},
         LONG | {"name": "packed", "objectives": [{"kind": "mlm", "whole_words": True}], "noise": None, "corpus": "text",
@@ -190,7 +191,7 @@ FEATURES = {
 }  # fmt: skip
 
 
-OFTEN = ("projections", "gradual unfreezing", "masked words")
+OFTEN = ("projections", "gradual unfreezing", "dropout of its own after none", "masked words")
 """Tried at every change; the others are long."""
 
 
@@ -266,10 +267,10 @@ def test_a_run_goes_on_with_as_many_processes_as_it_began_with(made, tmp_path, m
 
 
 def interrupted_at(begin, phase):
-    def stopping(run, position, state, journal):
+    def stopping(run, position, *given):
         if position.phase == phase:
             raise KeyboardInterrupt
-        return begin(run, position, state, journal)
+        return begin(run, position, *given)
 
     return stopping
 

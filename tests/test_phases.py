@@ -92,9 +92,9 @@ def test_only_the_unfrozen_groups_change(made, monkeypatch):
     """Oracle: the weights before and after each phase, by group, to the bit."""
     begin, before = loop._Leg.begin, []
 
-    def watching(run, position, state, journal):
+    def watching(run, *given):
         before.append({name: tensor.clone() for name, tensor in run.student.state_dict().items()})
-        return begin(run, position, state, journal)
+        return begin(run, *given)
 
     monkeypatch.setattr(loop._Leg, "begin", watching)
     train_student(made, student(PHASE | {"unfreeze_gradually": "top-down"}, keep_best=False))

@@ -108,7 +108,7 @@ class _Leg:
             run.accelerator.scaler.load_state_dict(position.scaler)
         run.student.train()
         began = time.monotonic() - position.seconds
-        return cls(run, phase, position, journal, optimizer, average, _steps(run, phase), began)
+        return cls(run, phase, position, journal, optimizer, average, run.steps_of(phase), began)
 
     def finish(self) -> Position:
         """All steps that are left; returns the beginning of the next phase."""
@@ -245,9 +245,3 @@ class _Leg:
 
 def _silent(_units: int, _note: str) -> None:
     """The progress of every process but the main one."""
-
-
-def _steps(run: Run, phase: Phase) -> int:
-    if phase.steps is not None:
-        return phase.steps
-    return max(1, math.ceil((phase.epochs or 1) * run.texts.steps_per_epoch(run.plan_of(phase))))

@@ -1,5 +1,6 @@
 """Everything a training run works with."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -84,6 +85,12 @@ class Run:
             accumulate=phase.accumulate or 1, seed=self.config.seed, rank=self.accelerator.process_index,
             world=self.accelerator.num_processes, first_position=self.first_position,
         )  # fmt: skip
+
+    def steps_of(self, phase: Phase) -> int:
+        """How many `phase` takes: as it says, or as its epochs come to."""
+        if phase.steps is not None:
+            return phase.steps
+        return max(1, math.ceil((phase.epochs or 1) * self.texts.steps_per_epoch(self.plan_of(phase))))
 
     def hide_words(self, phase: Phase, parts: Sequence[Batch], step: int | None) -> list[Batch]:
         """`parts` with words hidden, where `phase` learns to find them.

@@ -81,8 +81,12 @@ def run_baseline(config: BaselineConfig, bundle: Path, data: Path, out: Path) ->
 
 def open_baseline(directory: Path, *, threads: int) -> Runtime:
     """The bundle at that path in the precision that was the candidate; raises `ArtifactError` when it was changed."""
-    config = BaselineConfig.model_validate(read_manifest(directory).request.config)
-    return Runtime.open(directory, config.precision, threads=threads, name=BASELINE)
+    return Runtime.open(directory, read_baseline(directory).precision, threads=threads, name=BASELINE)
+
+
+def read_baseline(directory: Path) -> BaselineConfig:
+    """Which row the bundle at that path was; raises `ArtifactError` when it says nothing."""
+    return BaselineConfig.model_validate(read_manifest(directory).request.config)
 
 
 def _candidate_of(earlier: Path) -> str:

@@ -1,5 +1,6 @@
 """What of a recipe says how speed is measured: scenarios, inputs, rounds."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,7 @@ class BenchConfig(Config):
     """While a gate on speed is inconclusive, as many rounds again are measured as there are, up to so many in all."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""
-    parts: int = Field(default=8, gt=0)
+    parts: int = Field(default=40, gt=0)
     """Parts in which a round's single texts are answered, the contestants in turns part by part: the shorter a turn,
     the less of what the machine does meanwhile falls on one contestant alone."""
     batch_size: int = Field(default=32, gt=0)
@@ -79,15 +80,20 @@ class BenchRequest(BenchConfig):
     """Those on speed: while one is inconclusive, the measurement goes on."""
 
     @property
-    def looks(self) -> int:
-        """How often the gates may look at the samples, as `count_looks` has it."""
-        return count_looks(self.rounds, self.max_rounds)
+    def looks(self) -> tuple[int, ...]:
+        """After how many rounds the gates may look at the samples, as `looks_of` has it."""
+        return looks_of(self.rounds, self.max_rounds)
 
 
-def count_looks(rounds: int, max_rounds: int) -> int:
-    """Looks after `rounds` rounds, twice as many, four times as many, up to `max_rounds`; one at least.
+def looks_of(rounds: int, max_rounds: int) -> tuple[int, ...]:
+    """Rounds after which gates look: `rounds`, twice as many, four times as many, up to `max_rounds`; one at least.
 
     Each look is worth its share of the 5 %: to double gives the fewest looks for the last sample, and no sample between
     is more than twice what would have decided.
     """
-    return max(1, (max_rounds // rounds).bit_length())
+    return tuple(rounds << look for look in range(max(1, (max_rounds // rounds).bit_length())))
+
+
+def rounds_to_next(looks: Sequence[int], rounds: int) -> int:
+    """Rounds that are missing to the next look after `rounds`; 0 after the last."""
+    return next((look - rounds for look in looks if look > rounds), 0)

@@ -1,4 +1,4 @@
-"""The benchmark over HTTP: bundles behind one service, each PyTorch model behind one of its own, on loopback."""
+"""The benchmark over HTTP, on loopback: bundles and their cascade behind one service, PyTorch behind one of its own."""
 
 import contextlib
 import sys
@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from artifact.errors import BenchError
+from pipeline.baseline import read_baseline
 from pipeline.bench_config import BenchRequest
 from pipeline.bench_inputs import Inputs
 from pipeline.bench_samples import speed_row, summarize
 from pipeline.bench_server import measure_server
+from pipeline.calibration import SERVICE, read_members
 from pipeline.pytorch import MODEL
 from pipeline.results import ServerRow, SpeedRow
-from pipeline.rows_config import PYTORCH, is_served
+from pipeline.rows import CALIBRATION
+from pipeline.rows_config import BASELINE, CASCADE, PYTORCH, is_served
 from serve.command import environment_of
 from serve.latency.client import HOST, Target
 from serve.latency.in_process import child_environment
@@ -61,10 +64,10 @@ def measure_http(
     if config.http:
         facts["client_overhead_ms"] = round(measure_client_overhead_ms(texts[0]), 4)
     with _serving(config, rows, root) as servers:
-        targets = [_target(row, servers[row], inputs) for row in rows]
+        targets = [_target(row, root, servers[row], inputs) for row in rows]
         if config.http:
             load = measure_over_http(targets, inputs.workload, keep=keep("http"))
-            closed = {target.name: _row(target, servers[target.name], config.threads) for target in load.targets}
+            closed = {target.name: _row(target, root, servers[target.name], config.threads) for target in load.targets}
             facts["http"] = {target.name: summarize(target) for target in load.targets}
             facts["client_cpu_share"] = round(load.client_cpu_share, 3)
         if arrivals:
@@ -102,10 +105,21 @@ def check_threads_of(server: Server, threads: int) -> None:
         raise BenchError(f"service {server.service.name} was given {threads} threads and runs on {found}")
 
 
-def _bundle_service(rows: list[str], config: BenchRequest, root: Path, home: Path) -> Service:
-    bundles = {row: root / "bundles" / row.partition("/")[0] for row in rows}
-    environment = environment_of(Settings(bundles=bundles, default=rows[0]), plan_threads(1, config.threads), home)
+def _bundle_service(rows: Sequence[str], config: BenchRequest, root: Path, home: Path) -> Service:
+    bundles = {model: path for row in rows for model, path in _bundles_of(row, root).items()}
+    cascades = root / CALIBRATION / SERVICE if CASCADE in rows else None
+    settings = Settings(bundles=bundles, default=next(iter(bundles)), config=cascades)
+    environment = environment_of(settings, plan_threads(1, config.threads), home)
     return _service("bundles", "serve.service:Understudy", config.threads, environment)
+
+
+def _bundles_of(row: str, root: Path) -> dict[str, Path]:
+    """Where the models lie that answer for a row, as its service names them: one, or both of a cascade."""
+    if row == CASCADE:
+        return {model: path for member in read_members(root) for model, path in _bundles_of(member, root).items()}
+    if row == BASELINE:
+        return {f"{BASELINE}/{read_baseline(root / BASELINE).precision}": root / BASELINE}
+    return {row: root / "bundles" / row.partition("/")[0]}
 
 
 def _pytorch_service(row: str, config: BenchRequest, root: Path, home: Path) -> Service:
@@ -123,19 +137,20 @@ def _service(name: str, target: str, threads: int, environment: Mapping[str, str
     )
 
 
-def _target(row: str, server: Server, inputs: Inputs) -> Target:
+def _target(row: str, root: Path, server: Server, inputs: Inputs) -> Target:
     return Target(
         name=row,
         port=server.service.port,
         path=inputs.path,
-        headers={"X-Model": row},
+        headers={"X-Model": row if row == CASCADE else next(iter(_bundles_of(row, root)))},
         max_tokens=inputs.max_tokens.get(row),
     )
 
 
-def _row(target: MeasuredTarget, server: Server, threads: int) -> SpeedRow:
+def _row(target: MeasuredTarget, root: Path, server: Server, threads: int) -> SpeedRow:
     """Size as the service states it; memory is that of all its processes, shared by its rows."""
-    size_bytes = server.read_json("/info")["size_bytes"][target.name]
+    sizes = server.read_json("/info")["size_bytes"]
+    size_bytes = sum(sizes[model] for model in _bundles_of(target.name, root))
     return speed_row(
         target.rounds, threads=threads, size_bytes=size_bytes, peak_memory_bytes=server.peak_memory_bytes()
     )

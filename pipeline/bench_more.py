@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from artifact.progress import say
-from pipeline.bench_config import BenchRequest
+from pipeline.bench_config import BenchRequest, rounds_to_next
 from pipeline.bench_samples import speed_row
 from pipeline.gate import undecided
 from pipeline.gate_config import Gate
@@ -24,23 +24,24 @@ class Undecided(Protocol):
         """`looks` is how often it may be asked in all."""
 
 
-def ask_gates(config: BenchRequest, judge: Undecided = undecided) -> Callable[[Mapping[str, Sequence[Round]]], bool]:
-    """What decides, from all turns so far, whether as many more are taken; it tells a person why."""
+def ask_gates(config: BenchRequest, judge: Undecided = undecided) -> Callable[[Mapping[str, Sequence[Round]]], int]:
+    """What decides, from all turns so far, how many more rounds are taken, 0 for none; it tells a person why."""
 
-    def more(taken: Mapping[str, Sequence[Round]]) -> bool:
+    def more(taken: Mapping[str, Sequence[Round]]) -> int:
         if config.candidate is None or not config.gates:
-            return False
+            return 0
         rows = {name: speed_row(turns, threads=config.threads) for name, turns in taken.items()}
-        open_rows = judge(config.gates, config.candidate, rows, looks=config.looks)
-        return bool(open_rows) and _goes_on(config, len(rows[config.candidate].single_ms), sorted(open_rows))
+        open_rows = judge(config.gates, config.candidate, rows, looks=len(config.looks))
+        return _go_on(config, len(rows[config.candidate].single_ms), sorted(open_rows)) if open_rows else 0
 
     return more
 
 
-def _goes_on(config: BenchRequest, rounds: int, open_rows: Sequence[str]) -> bool:
+def _go_on(config: BenchRequest, rounds: int, open_rows: Sequence[str]) -> int:
+    wanted = rounds_to_next(config.looks, rounds)
     why = f"{rounds} rounds do not decide the gates on speed ({', '.join(open_rows)})"
-    if 2 * rounds > config.max_rounds:
+    if not wanted:
         say(f"  {why}, and bench.max_rounds = {config.max_rounds} does not allow twice as many")
-        return False
-    say(f"  {why}: rounds {rounds + 1} to {2 * rounds} of at most {config.rounds << (config.looks - 1)}")
-    return True
+    else:
+        say(f"  {why}: rounds {rounds + 1} to {rounds + wanted} of at most {config.looks[-1]}")
+    return wanted

@@ -23,7 +23,7 @@ from serve.engine import Outputs, Text
 from serve.runtime import Runtime
 from serve.threads import available_cores
 from serve.trust.bound import fewest
-from serve.trust.calibration import calibrate, read_calibration
+from serve.trust.calibration import Calibration, calibrate, read_calibration
 from serve.trust.cascade import CascadeEngine
 
 VERSION = 2
@@ -99,13 +99,23 @@ def run_calibration(cascade: CascadeConfig, root: Path, out: Path) -> Mapping[st
     return about | {"certainty": found.certainty} | found.chosen.model_dump()
 
 
+def read_members(root: Path) -> tuple[str, str]:
+    """The rows of the cascade calibrated below `root`, student first; raises `ArtifactError` when it was changed."""
+    found = _read(root)
+    return found.student.name, found.teacher.name
+
+
 def open_cascade(root: Path, *, threads: int) -> CascadeRow:
     """The cascade as calibrated below the output folder `root`; raises `ArtifactError` when anything was changed."""
-    open_artifact(root / CALIBRATION, kind="calibration")
-    found = read_calibration(root / CALIBRATION / FILE)
+    found = _read(root)
     student, teacher = (_open(member.name, root, threads) for member in (found.student, found.teacher))
     engine = CascadeEngine(name=CASCADE, student=student, teacher=teacher, threshold=found.chosen.threshold)
     return CascadeRow(engine=engine, threads=student.threads, size_bytes=student.size_bytes + teacher.size_bytes)
+
+
+def _read(root: Path) -> Calibration:
+    open_artifact(root / CALIBRATION, kind="calibration")
+    return read_calibration(root / CALIBRATION / FILE)
 
 
 def _open(row: str, root: Path, threads: int) -> Runtime:

@@ -117,6 +117,8 @@ class Recipe(Config):
         for name, model in self.models.items():
             if model.predicts_words and model.deploy:
                 yield f"models.{name} ends as a masked language model, which cannot be deployed"
+            if name in (CASCADE, BASELINE):
+                yield f"models.{name} has the name of a row of its own: choose another"
             yield from self._head_faults(name, model)
             for other in model.refers_to():
                 if other not in earlier:

@@ -78,8 +78,8 @@ def is_optional(row: str) -> bool:
 
 
 def is_served(row: str) -> bool:
-    """Whether the row has a service: the models in their precisions, and the first one in PyTorch's usual form."""
-    return "/" in row and not is_optional(row)
+    """Whether the row has a service: models in their precisions, the cascade, the baseline, PyTorch's usual form."""
+    return row in (CASCADE, BASELINE) or ("/" in row and not is_optional(row))
 
 
 def cascade_faults(cascade: CascadeConfig | None, exported: Sequence[str]) -> list[str]:

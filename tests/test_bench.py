@@ -15,7 +15,7 @@ from artifact.errors import BenchError, ConfigError, ModelError
 from artifact.manifest import Request, seal
 from artifact.stage import request_of, run_stage
 from pipeline.bench import bear_optional, bench_stage, check_threads, run_bench
-from pipeline.bench_config import BenchRequest
+from pipeline.bench_config import BenchRequest, looks_of, rounds_to_next
 from pipeline.bench_http import services
 from pipeline.bench_more import ask_gates
 from pipeline.bench_samples import keeping, speed_row
@@ -272,8 +272,8 @@ def test_rounds_go_on_while_a_gate_is_open(capsys):
         return ask_gates(config, judge)
 
     taken = [{"a/b": [turn(index) for index in range(rounds)]} for rounds in (3, 6, 12)]
-    assert [needs(6)(turns) for turns in taken] == [True, False, False]
-    assert [needs(100)(turns) for turns in taken] == [True, True, False]
+    assert [needs(6)(turns) for turns in taken] == [3, 0, 0]
+    assert [needs(100)(turns) for turns in taken] == [3, 6, 0]
     assert seen == [(3, 3), (6, 3), (12, 3)] * 2
     said = " ".join(capsys.readouterr().err.split())
     assert "3 rounds do not decide the gates on speed (a/b): rounds 4 to 6 of at most 12" in said
@@ -281,7 +281,15 @@ def test_rounds_go_on_while_a_gate_is_open(capsys):
         "12 rounds do not decide the gates on speed (a/b), and bench.max_rounds = 20 does not allow twice as many"
         in said
     )
-    assert not ask_gates(config.model_copy(update={"gates": {}}))(taken[0])
+    assert ask_gates(config.model_copy(update={"gates": {}}))(taken[0]) == 0
+
+
+def test_gates_look_after_twice_as_many_rounds_each_time():
+    """Oracle: longhand; one look at least, and none beyond the limit."""
+    assert looks_of(10, 80) == (10, 20, 40, 80)
+    assert looks_of(10, 79) == (10, 20, 40)
+    assert looks_of(12, 5) == (12,)
+    assert [rounds_to_next((10, 20, 40), rounds) for rounds in (10, 20, 40)] == [10, 20, 0]
 
 
 def test_rounds_that_decide_gates_hold_no_more_than_that():

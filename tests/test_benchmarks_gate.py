@@ -15,8 +15,9 @@ from benchmarks.gate import answers, page, simulate, speed
 from benchmarks.gate.__main__ import main
 from benchmarks.gate.neighbour import burning
 from benchmarks.gate.raw import Run, open_writer, read_runs
-from benchmarks.gate.rules import Outcome, Plan, look, run_quality_gate, run_speed_gate, summarize
+from benchmarks.gate.rules import Outcome, Plan, look, run_memory_gate, run_quality_gate, run_speed_gate, summarize
 from benchmarks.gate.slowed import Slowed
+from serve.latency.plan import Round
 
 PLAN = Plan(rounds=8, max_rounds=16, calls=10)
 SETUP = {"model": "tiny", "plan": asdict(PLAN)}
@@ -166,14 +167,21 @@ def test_nothing_was_measured_yet(tmp_path):
     assert read_runs(tmp_path / "none.jsonl", SETUP) == []
 
 
-def test_all_must_have_done_the_rounds_of_a_look():
-    """Oracle: the rule longhand; a candidate of which no gate can want more ends the run."""
-    turns = [tuple(np.linspace(1, 1.1, 10))] * PLAN.rounds
-    slow = [tuple(2 * np.linspace(1, 1.1, 10))] * PLAN.rounds
-    whole = {speed.REFERENCE: turns, speed.SAME: turns, speed.SLOWED: slow}
-    assert speed.is_over(whole, PLAN)
-    assert not speed.is_over(whole | {speed.SAME: turns[:-1]}, PLAN)
-    assert not speed.is_over({name: each[:3] for name, each in whole.items()}, PLAN)
+def test_a_run_goes_on_until_both_gates_are_decided():
+    """Oracle: the plan's looks longhand; steady turns decide at once, rounds that contradict each other never do."""
+
+    def turns(*rounds_ms):
+        return [
+            Round(index=0, begun_ns=0, ended_ns=1, single_ms=(ms, ms), batch_texts=0, batch_seconds=0.0)
+            for ms in rounds_ms
+        ]
+
+    steady, slow, torn = [1.0] * 8, [2.0] * 8, [0.5, 1.7] * 4
+    decided = {speed.REFERENCE: turns(*steady), speed.SAME: turns(*steady), speed.SLOWED: turns(*slow)}
+    assert speed.rounds_wanted(decided, PLAN) == 0
+    assert speed.rounds_wanted(decided | {speed.SAME: turns(*torn)}, PLAN) == 8
+    twice = {row: 2 * each for row, each in (decided | {speed.SAME: turns(*torn)}).items()}
+    assert speed.rounds_wanted(twice, PLAN) == 0
 
 
 def test_the_spread_of_a_round():
@@ -200,6 +208,14 @@ def outcomes(verdict, count, value):
     return [asdict(one)] * count
 
 
+def test_the_gate_on_memory_is_the_pipelines():
+    """Oracle: arithmetic: 5 % more is allowed, and no interval stands around what was measured once."""
+    assert [run_memory_gate(100_000_000, more).verdict for more in (100_000_000, 104_900_000, 106_000_000)] == [
+        "pass", "pass", "fail",
+    ]  # fmt: skip
+    assert run_memory_gate(100_000_000, 104_900_000).value == pytest.approx(1.049)
+
+
 def write_results(folder):
     folder.mkdir()
     condition = {
@@ -207,6 +223,7 @@ def write_results(folder):
             speed.SAME: outcomes("pass", 99, 1.0) + outcomes("inconclusive", 1, 0.95),
             speed.SLOWED: outcomes("fail", 94, 0.909) + outcomes("inconclusive", 6, 0.945),
         },
+        "memory": outcomes("pass", 98, 1.01) + outcomes("fail", 2, 1.3),
         "p50_ms": 0.65,
         "round_spread": 0.012,
         "seconds": [3.0] * 100,
@@ -239,6 +256,7 @@ def test_the_page_says_what_was_counted(tmp_path):
     assert "| the same answers | 0.00% | 0.00% | 100 | 100 | 0 | 0 | fails ≤ 1%: **holds** (0.0% to 3.7%) |" in text
     assert "| 1% | 4% | 1,000 | 0 | 900 | 100 | caught ≥ 95%: **missed**" in text
     assert "| quiet | exactly at the bound | 1,000 | 0 | 1,000 | 0 | decided 100.0%" in text
+    assert "| quiet | identical | 100 | 98 | 2 | 0 | fails ≤ 1%: **missed** (0.6% to 7.0%) | 1.010 to 1.300 |" in text
     assert "**Not quiet**: the load average was 1.9" in text
     assert (tmp_path / "gates-runs.svg").stat().st_size > 1000
 
@@ -289,6 +307,7 @@ def test_real_runs_and_answers(tmp_path):
         speed.SAME: 2,
         speed.SLOWED: 2,
     }
+    assert [0.5 < outcome["value"] < 2 for outcome in found["conditions"]["neighbour"]["memory"]] == [True] * 2
     main(["answers", "--runs", "2", *common])
     cases = json.loads((tmp_path / "results" / "answers.json").read_text())["cases"]
     assert [round(case["loss"], 2) for case in cases.values()] == [0.0, 0.02, 0.0, 0.02]

@@ -9,9 +9,10 @@ import pytest
 from artifact.errors import BenchError, DataError
 from benchmarks.minilm import page
 from benchmarks.minilm.cells import plan, read_cells
-from benchmarks.minilm.grid import COSINES, ROWS, TASKS, Cell, cell_recipe
+from benchmarks.minilm.grid import COSINES, ONE_TASK, ROWS, TASKS, Cell, cell_recipe
 from benchmarks.minilm.shares import keep_of
 from distill.config_starts import Checkpoint
+from pipeline.recipe import load_recipe
 
 TRUTHS = [0, 1] * 100
 
@@ -101,6 +102,19 @@ def test_a_cell_is_its_tasks_recipe_with_one_model(tmp_path):
             )
     with pytest.raises(DataError, match="no folder sst2"):
         cell_recipe(Cell(row="teacher", task="sst2", seed=1), tmp_path / "sets" / "rte")
+
+
+def test_a_student_for_one_task_learns_from_that_tasks_teacher(tmp_path):
+    """Oracle: what recipes/sst2.yaml distils, epochs in proportion to the teacher's; no general student is read."""
+    (tmp_path / "sst2").mkdir()
+    recipe = cell_recipe(Cell(row=ONE_TASK, task="sst2", seed=2), tmp_path, general=Path("nowhere"))
+    whole = load_recipe(Path("recipes/sst2.yaml"), [])
+    teacher, student, alike = recipe.models["teacher"], recipe.models[ONE_TASK], whole.models["student"]
+    assert (student.teacher, student.start, student.seed) == ("teacher", alike.start, 2)
+    assert [phase.epochs for phase in student.phases] == [2 * teacher.phases[0].epochs, 4 * teacher.phases[0].epochs]
+    for ours, theirs in zip(student.phases, alike.phases, strict=True):
+        assert (ours.name, ours.unfreeze, ours.noise) == (theirs.name, theirs.unfreeze, theirs.noise)
+        assert [each.kind for each in ours.objectives] == [each.kind for each in theirs.objectives]
 
 
 def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path, monkeypatch):

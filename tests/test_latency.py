@@ -216,22 +216,22 @@ def test_a_round_in_parts_is_of_the_same_texts(tmp_path):
 
 
 def test_more_rounds_while_they_are_asked_for(tmp_path):
-    """Oracle: counts by hand: two, two and four rounds of the same processes, the later ones of texts and batches."""
+    """Oracle: counts by hand: two, then four, then one of the same processes, the later ones of texts and batches."""
     shown, kept = [], []
 
     def more(taken):
         shown.append({name: len(turns) for name, turns in taken.items()})
-        return len(taken["one"]) < 6
+        return {2: 4, 6: 1}.get(len(taken["one"]), 0)
 
     rows = measure(
         contestants(tmp_path, "one", "two"), MIXED, limits=SHORT, more=more, keep=lambda *turn: kept.append(turn)
     )
-    assert shown == [{"one": count, "two": count} for count in (2, 4, 8)]
-    assert len(kept) == 16
+    assert shown == [{"one": count, "two": count} for count in (2, 6, 7)]
+    assert len(kept) == 14
     for row in rows:
-        assert [turn.index for turn in row.rounds] == [*range(8)]
-        assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, *[0] * 6]
-        assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 6
+        assert [turn.index for turn in row.rounds] == [*range(7)]
+        assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, *[0] * 5]
+        assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 5
         assert all((len(turn.single_ms), turn.batch_texts) == (2, 2) for turn in row.rounds)
         assert [len((tmp_path / f"{row.name}.opened").read_text())] == [1]
 

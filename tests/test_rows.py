@@ -17,14 +17,19 @@ from artifact.errors import ArtifactError, BenchError, ConfigError, DataError
 from artifact.manifest import Request, read_manifest, seal
 from artifact.stage import request_of, run_stage
 from pipeline.baseline import baseline_stage
+from pipeline.bench import run_bench
+from pipeline.bench_config import BenchRequest
+from pipeline.bench_http import services
 from pipeline.calibration import calibration_stage
 from pipeline.pytorch import PyTorchEngine
 from pipeline.recipe import Recipe
+from pipeline.results import Benchmark
 from pipeline.rows import measured_inputs, opener, row_inputs, threads_of
 from pipeline.rows_config import CascadeConfig, is_optional, is_served
 from pipeline.runner import run_steps
 from pipeline.stages import steps_of
 from serve.runtime import Runtime
+from serve.settings import parse_bundles
 from serve.trust.calibration import calibrate
 from serve.trust.confidence import confidence_of
 
@@ -98,11 +103,11 @@ def test_rows_stand_in_one_order():
 
 
 def test_what_a_row_may_lack_and_where_it_is_served():
-    """Oracle: the rows by name; only PyTorch's other forms are optional, and only models have services."""
+    """Oracle: the rows by name; only PyTorch's other forms are optional, and these and the floors have no service."""
     rows = make_recipe(baseline="out/main").row_names()
     assert [row for row in rows if is_optional(row)] == ["teacher/pytorch-eager", "teacher/pytorch-compiled"]
     assert [row for row in rows if is_served(row)] == [
-        "teacher/pytorch", "teacher/float32", "teacher/int8", "student/float32", "student/int8",
+        "teacher/pytorch", "teacher/float32", "teacher/int8", "student/float32", "student/int8", "cascade", "baseline",
     ]  # fmt: skip
     assert {row: threads_of(row, 2) for row in rows if threads_of(row, 2) == 1}.keys() == {
         "bag-of-words", "static-embeddings",
@@ -223,6 +228,42 @@ def test_the_baseline_is_the_earlier_candidate(run, earlier):
     np.testing.assert_array_equal(found.run(TEXTS).logits, expected.run(TEXTS).logits)
     facts = read_manifest(root / "baseline").facts["baseline"]
     assert (facts["row"], facts["digest"]) == (STUDENT, expected.digest)
+
+
+def test_one_service_has_all_that_the_rows_need(run):
+    """Oracle: the folders that were made; a cascade brings both its models and its file, each bundle once."""
+    _, root = run
+    rows = ("student/int8", "cascade", "baseline")
+    ((served, service),) = services(BenchRequest(rows=rows, threads=1), rows, root, root / "home")
+    assert served == list(rows)
+    assert parse_bundles(service.environment["UNDERSTUDY_BUNDLES"]) == {
+        STUDENT: root / "bundles/student", TEACHER: root / "bundles/teacher", "baseline/int8": root / "baseline",
+    }  # fmt: skip
+    assert service.environment["UNDERSTUDY_CONFIG"] == str(root / "calibration/service.yaml")
+
+
+@pytest.mark.slow
+def test_a_cascade_and_a_baseline_over_http(run, earlier):
+    """Oracle: the counts asked for, and the graphs on disk, both of the cascade; an unknown model would not answer 200."""
+    _, root = run
+    rows = ("student/int8", "cascade", "baseline")
+    config = BenchRequest(
+        rows=rows, threads=1, rounds=2, calls_per_round=3, batch_size=4, texts=10, streams=3, queries_per_round=2
+    )
+    run_bench(config, root, root)
+    benchmark = Benchmark.model_validate_json((root / "benchmark.json").read_bytes())
+    assert tuple(benchmark.http) == rows
+    assert [len(calls) for row in rows for calls in benchmark.http[row].single_ms] == [3] * 6
+    graphs = {
+        row: (directory / "onnx" / name).stat().st_size
+        for row, directory, name in (
+            (STUDENT, root / "bundles/student", "model_quantized.onnx"),
+            (TEACHER, root / "bundles/teacher", "model.onnx"),
+            ("baseline", earlier / "bundles/student", "model_quantized.onnx"),
+        )
+    }
+    assert benchmark.http["baseline"].size_bytes == graphs["baseline"]
+    assert benchmark.http["cascade"].size_bytes == graphs[STUDENT] + graphs[TEACHER]
 
 
 def test_a_baseline_that_is_none(tmp_path, earlier):

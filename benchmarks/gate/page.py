@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.gate.plot import plot_runs
-from benchmarks.gate.rules import QUALITY, SPEED, Outcome, summarize
+from benchmarks.gate.rules import MEMORY, QUALITY, SPEED, Outcome, summarize
 from pipeline.statistics import wilson
 
 FALSE_FAILS, CAUGHT = 0.01, 0.95
@@ -61,10 +61,29 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
             f"{mean(about['seconds']):.1f} s on average, the opening of three processes included. One round's ratio of "
             f"the two identical ones varies by {about['round_spread']:.1%}."
         )
+    yield from _memory(found["conditions"])
     loads = [about["load_average"][0] for name, about in found["conditions"].items() if name == "quiet"]
     if max(loads, default=0) > QUIET_LOAD * machine["usable_cores"]:
         yield f"\n**Not quiet**: the load average was {max(loads)} before the first of the quiet runs."
     yield f"\n*{machine.get('processor') or machine['architecture']}, {machine['usable_cores']} cores.*"
+
+
+def _memory(conditions: Mapping[str, Any]) -> Iterator[str]:
+    """What a gate on memory said of processes that are the same; nothing where it was not asked."""
+    asked = {condition: about["memory"] for condition, about in conditions.items() if about.get("memory")}
+    if not asked:
+        return
+    yield (
+        "\n### Memory of the same processes\n\nThe peak of a process is measured once. The gate: at most "
+        f"{MEMORY.max_degradation} more than the reference, on the identical pairs of the runs above.\n"
+    )
+    yield _row(("machine", "candidate", *COLUMNS, "bar", "ratios"))
+    yield _rule(2, 6)
+    for condition, outcomes in asked.items():
+        ratios = [outcome["value"] for outcome in outcomes]
+        summary = summarize([Outcome(**outcome) for outcome in outcomes])
+        spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
+        yield _row((condition, "identical", *_counts(summary), judge_bar(summary, identical=True), spread))
 
 
 def _answers(found: Mapping[str, Any]) -> Iterator[str]:

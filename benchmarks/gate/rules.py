@@ -12,15 +12,18 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.bench_config import count_looks
+from pipeline.bench_config import looks_of, rounds_to_next
 from pipeline.gate import judge, undecided
 from pipeline.gate_config import Gate
+from pipeline.gate_defaults import COST_MARGIN
 from pipeline.metrics import score_rows
 from pipeline.results import Benchmark, Evaluation, GateResult, SpeedRow, Verdict
 
 REFERENCE, CANDIDATE = "reference", "candidate"
 SPEED = Gate(metric="latency_p50", reference=REFERENCE, min_ratio=0.95)
 """At most a twentieth slower."""
+MEMORY = Gate(metric="memory", reference=REFERENCE, max_degradation=COST_MARGIN)
+"""At most a twentieth more than the reference, as against a baseline by default."""
 QUALITY = Gate(metric="quality", reference=REFERENCE, min_ratio=0.998)
 """Non-inferior by two thousandths of the accuracy."""
 LABELS = ("right", "wrong")
@@ -37,13 +40,13 @@ class Plan:
     max_rounds: int = 80
     calls: int = 40
     """Single texts of a round."""
-    parts: int = 8
+    parts: int = 40
     """In which each contestant answers them, in turns."""
 
     @property
-    def looks(self) -> int:
-        """How often the gate may look before it gives up."""
-        return count_looks(self.rounds, self.max_rounds)
+    def looks(self) -> tuple[int, ...]:
+        """After how many rounds the gate looks before it gives up."""
+        return looks_of(self.rounds, self.max_rounds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,21 +65,29 @@ def run_speed_gate(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan)
     reference, candidate = np.asarray(reference_ms, float), np.asarray(candidate_ms, float)
     seen = plan.rounds
     outcome, more = look(reference[:seen], candidate[:seen], plan)
-    while more and 2 * seen <= len(reference):
-        seen *= 2
+    while more and seen + more <= len(reference):
+        seen += more
         outcome, more = look(reference[:seen], candidate[:seen], plan)
     return outcome
 
 
-def look(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan) -> tuple[Outcome, bool]:
-    """The verdict on the rounds there are so far, and whether it is open and the plan allows more of them."""
+def look(reference_ms: ArrayLike, candidate_ms: ArrayLike, plan: Plan) -> tuple[Outcome, int]:
+    """The verdict on the rounds there are so far, and how many more the gate wants: 0 where it is decided or over."""
     rows = {REFERENCE: _speed_row(reference_ms), CANDIDATE: _speed_row(candidate_ms)}
     rounds = len(rows[REFERENCE].single_ms)
-    benchmark = Benchmark(machine={}, in_process=rows, http={}, looks=plan.looks)
+    benchmark = Benchmark(machine={}, in_process=rows, http={}, looks=len(plan.looks))
     (result,) = judge({"speed": SPEED}, CANDIDATE, NOT_ASKED, benchmark, {})
-    wanted = undecided({"speed": SPEED}, CANDIDATE, rows, looks=plan.looks)
-    more = bool(wanted) and 2 * rounds <= plan.max_rounds
-    return _outcome(result, rounds), more
+    wanted = undecided({"speed": SPEED}, CANDIDATE, rows, looks=len(plan.looks))
+    return _outcome(result, rounds), rounds_to_next(plan.looks, rounds) if wanted else 0
+
+
+def run_memory_gate(reference_bytes: int, candidate_bytes: int) -> Outcome:
+    """The verdict on the peak memory of two processes."""
+    peaks = {REFERENCE: reference_bytes, CANDIDATE: candidate_bytes}
+    rows = {name: _speed_row([[1.0]]).model_copy(update={"peak_memory_bytes": peak}) for name, peak in peaks.items()}
+    benchmark = Benchmark(machine={}, in_process=rows, http={})
+    (result,) = judge({"memory": MEMORY}, CANDIDATE, NOT_ASKED, benchmark, {})
+    return _outcome(result, 0)
 
 
 def run_quality_gate(reference_right: NDArray[np.bool_], candidate_right: NDArray[np.bool_]) -> Outcome:

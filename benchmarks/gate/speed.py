@@ -18,7 +18,7 @@ import numpy as np
 from artifact.progress import say
 from benchmarks.gate.neighbour import burning
 from benchmarks.gate.raw import Run, Writer, open_writer, read_runs
-from benchmarks.gate.rules import Plan, look, run_speed_gate
+from benchmarks.gate.rules import Plan, look, run_memory_gate, run_speed_gate
 from benchmarks.gate.slowed import open_slowed
 from pipeline.machine import fingerprint, load_average
 from serve.bundle import open_bundle
@@ -87,11 +87,9 @@ def measure_runs(subject: Subject, condition: Condition, runs: int, raw: Path) -
 
 def measure_run(subject: Subject, condition: Condition, number: int, writer: Writer) -> None:
     """Open everything, take turns until both gates are decided, and close everything."""
-    taken: dict[str, list[tuple[float, ...]]] = {REFERENCE: [], SAME: [], SLOWED: []}
 
     def keep(row: str, turn: Round) -> None:
         writer.turn(row, turn.index, turn.single_ms)
-        taken[row].append(turn.single_ms)
 
     plan = subject.plan
     workload = Workload(
@@ -106,26 +104,31 @@ def measure_run(subject: Subject, condition: Condition, number: int, writer: Wri
     before, begun = load_average(), time.monotonic()
     writer.begin(number)
     with _company(condition):
-        measure(subject.contestants(), workload, keep=keep, more=lambda _turns: not is_over(taken, plan))
-    writer.end({"seconds": round(time.monotonic() - begun, 2), "load_average": before})
+        rows = measure(subject.contestants(), workload, keep=keep, more=lambda taken: rounds_wanted(taken, plan))
+    writer.end(
+        {
+            "seconds": round(time.monotonic() - begun, 2),
+            "load_average": before,
+            "peak_memory_bytes": {row.name: row.peak_memory_bytes for row in rows},
+        }
+    )
 
 
-def is_over(taken: Mapping[str, Sequence[Sequence[float]]], plan: Plan) -> bool:
-    """Whether all contestants have done the same rounds, as many as a look takes, and no gate wants more."""
-    rounds = {len(turns) for turns in taken.values()}
-    looks = [plan.rounds << look for look in range(plan.looks)]
-    if len(rounds) > 1 or min(rounds) not in looks:
-        return False
-    return not any(look(taken[REFERENCE], taken[row], plan)[1] for row in (SAME, SLOWED))
+def rounds_wanted(taken: Mapping[str, Sequence[Round]], plan: Plan) -> int:
+    """Further rounds until the next look of a gate that is open: 0 where both are decided, or the plan has no more."""
+    singles = {row: [turn.single_ms for turn in turns] for row, turns in taken.items()}
+    return max(look(singles[REFERENCE], singles[row], plan)[1] for row in (SAME, SLOWED))
 
 
 def judge_runs(runs: Sequence[Run], plan: Plan) -> dict[str, Any]:
-    """Of each run what both gates said, from the samples."""
+    """Of each run what both gates on speed said, from the samples, and what one on the memory of identical ones did."""
+    peaks = [run.facts["peak_memory_bytes"] for run in runs if "peak_memory_bytes" in run.facts]
     return {
         "outcomes": {
             row: [asdict(run_speed_gate(run.single_ms[REFERENCE], run.single_ms[row], plan)) for run in runs]
             for row in (SAME, SLOWED)
         },
+        "memory": [asdict(run_memory_gate(peak[REFERENCE], peak[SAME])) for peak in peaks],
         "p50_ms": round(statistics.median(ms for run in runs for turn in run.single_ms[REFERENCE] for ms in turn), 4),
         "round_spread": round(measure_spread(runs), 4),
         "seconds": [run.facts["seconds"] for run in runs],

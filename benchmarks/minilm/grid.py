@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from artifact.errors import DataError
-from distill.config import ModelConfig
-from distill.config_objectives import Logits
+from distill.config import ModelConfig, Noise, Phase
+from distill.config_objectives import Labels, Logits, Relations
+from distill.config_starts import Layers
 from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path("recipes/minilm")
 GENERAL = Path("out/minilm-general/models")
-TEACHER, NONE, LOGITS, ASSISTED = "teacher", "none", "logits", "narrow-assisted"
+TEACHER, NONE, LOGITS, ASSISTED, ONE_TASK = "teacher", "none", "logits", "narrow-assisted", "one-task"
 COSINES = "cosines"
 """STS-B without fine-tuning, by the cosine of two sentences' vectors: a task beside those that have a recipe."""
 
@@ -37,11 +38,16 @@ MORE_ROWS: Mapping[str, str] = {
     "narrow": "3x192, MiniLMv2",
     ASSISTED: "3x192, MiniLMv2 through a 6x192 assistant",
     "taught": "MiniLMv2, four times the text, then the fine-tuned teacher's logits, for twice the epochs",
+    ONE_TASK: "for one task: the tuned teacher's layers, its relations for twice the epochs, its logits for four times",
 }
-"""Table B: budget, a teacher assistant, and the general student taught each task by that task's own teacher."""
+"""Table B: budget, a teacher assistant, and students taught each task by that task's own teacher: the general one, and
+one that nothing else made."""
 
 TAUGHT: Mapping[str, tuple[str, int]] = {LOGITS: (NONE, 1), "taught": ("minilmv2-times4", 2)}
 """Rows that learn a task from the teacher's logits: the general student they start from, and times the epochs."""
+
+BY_TASK = frozenset({*TAUGHT, ONE_TASK})
+"""Rows that there are only with a task's teacher."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +132,8 @@ def _models(cell: Cell, models: Mapping[str, ModelConfig], general: Path) -> dic
     teacher, student = (_changed(models[name], seed=cell.seed) for name in ("teacher", "student"))
     if cell.row == TEACHER:
         return {TEACHER: teacher}
+    if cell.row == ONE_TASK:
+        return {TEACHER: teacher, ONE_TASK: _for_one_task(student, teacher)}
     source, times = TAUGHT.get(cell.row, (cell.row, 1))
     student = _changed(student, start=student.start.model_copy(update={"source": str(general / source)}))
     if cell.row not in TAUGHT:
@@ -135,6 +143,23 @@ def _models(cell: Cell, models: Mapping[str, ModelConfig], general: Path) -> dic
         for phase in student.phases
     ]
     return {TEACHER: teacher, cell.row: _changed(student, teacher=TEACHER, phases=tuple(phases))}
+
+
+def _for_one_task(student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
+    """As `recipes/sst2.yaml` and `recipes/clinc150.yaml` distil, the epochs in proportion to the teacher's."""
+    layers, epochs = tuple(f"layer.{place}" for place in range(3)), teacher.phases[0].epochs or 1
+    alike = {"batch_size": 32, "dropout": 0.0, "noise": Noise()}
+    phases = (
+        Phase(
+            name="relations", objectives=(Relations(kind="relations", relation_heads=48),), unfreeze=layers,
+            epochs=2 * epochs, learning_rate=6e-4, **alike,
+        ),
+        Phase(
+            name="predictions", objectives=(Logits(kind="logits"), Labels(kind="labels", weight=0.1)),
+            unfreeze=(*layers, "pooler", "head"), epochs=4 * epochs, learning_rate=4e-4, **alike,
+        ),
+    )  # fmt: skip
+    return _changed(student, teacher=TEACHER, start=Layers(kind="layers", layers=(0, 2, 5)), phases=phases)
 
 
 def _changed(model: ModelConfig, **update: Any) -> ModelConfig:

@@ -69,7 +69,11 @@ def write_page(directory: Path, budget: str, general: Path) -> None:
     for precision in reversed(PRECISIONS):
         lines += ["", f"## Bundles in {precision}\n", *_table(table, precision, ROWS)]
         if any(row in MORE_ROWS and row not in ROWS for found in table.values() for row, _ in found):
-            lines += ["", "More text, and half the width:\n", *_table(table, precision, MORE_ROWS)]
+            lines += [
+                "",
+                "More text, half the width, and a task's own teacher:\n",
+                *_table(table, precision, MORE_ROWS),
+            ]
     lines += [
         "",
         f"![share of the teacher kept, by objective]({PAGE.stem}.svg)\n",
@@ -134,7 +138,8 @@ def _budgets(cells: Sequence[Mapping[str, Any]], budget: str) -> Iterator[str]:
     yield "| --- | ---: | ---: | ---: | ---: | --- |"
     for task in TASKS:
         if of_task := [cell for cell in cells if cell["task"] == task]:
-            about, phase = of_task[0], of_task[0]["phases"][0]
+            about = next((cell for cell in of_task if cell["row"] == TEACHER), of_task[0])
+            phase = about["phases"][0]
             yield (
                 f"| {task} | {about['examples']['train']:,} | {phase['epochs']:g} | {phase['learning_rate']:g} | "
                 f"{len(about['truths']):,} | {QUALITIES[about['metric']].word} |"

@@ -22,7 +22,7 @@ from typing import IO, TypeVar
 from artifact.errors import BenchError
 from artifact.progress import progress
 from serve.latency.plan import Keep, Round, Task, WarmUp, WarmUpLimits, Workload
-from serve.latency.turns import never, take_turns
+from serve.latency.turns import none, take_turns
 from serve.latency.worker import Farewell, Measurable, Opened, Setup
 
 SECONDS_TO_EXIT = 5.0
@@ -79,12 +79,12 @@ def measure(
     *,
     keep: Keep = lambda _name, _round: None,
     limits: WarmUpLimits | None = None,
-    more: Callable[[Mapping[str, Sequence[Round]]], bool] = never,
+    more: Callable[[Mapping[str, Sequence[Round]]], int] = none,
     lose: Lose = bear_none,
 ) -> list[Measured]:
     """Open and warm up every contestant, let them take turns, and return what each did, in the order given.
 
-    `keep` sees each turn's samples at once; `more` decides on further rounds, as in `serve.latency.turns`, and all stay
+    `keep` sees each turn's samples at once; `more` says how many further rounds there are, as in `serve.latency.turns`, and all stay
     open until it has. `lose` hears of a contestant that died, with its last error, or that does not run on the threads
     it was given; by default that `BenchError` is raised, else the contestant is missing in what is returned.
     """

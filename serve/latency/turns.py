@@ -10,9 +10,9 @@ Turn = TypeVar("Turn")
 """What one turn of a contestant leaves behind: a `Round`, or one with more about it."""
 
 
-def never(taken: Mapping[str, Sequence[object]]) -> bool:  # noqa: ARG001 - the signature of all that decide on more
+def none(taken: Mapping[str, Sequence[object]]) -> int:  # noqa: ARG001 - the signature of all that decide on more
     """No more rounds than those asked for."""
-    return False
+    return 0
 
 
 def only(parts: Sequence[Turn]) -> Turn:
@@ -28,20 +28,20 @@ def take_turns(
     keep: Callable[[str, Turn], None],
     description: str,
     *,
-    more: Callable[[Mapping[str, Sequence[Turn]]], bool] = never,
+    more: Callable[[Mapping[str, Sequence[Turn]]], int] = none,
     join: Callable[[Sequence[Turn]], Turn] = only,
 ) -> dict[str, tuple[Turn, ...]]:
     """Every round of every contestant, interleaved in random order, one at a time.
 
     A round may have several parts (`Workload.parts`); `join` makes one turn of theirs. `keep` sees each contestant's
     round as soon as it is over, so that nothing is lost when a later one fails. A turn of None is the contestant's
-    last: it is lost, and missing in what is returned. After the workload's rounds, `more` is shown all turns and
-    decides whether as many rounds again are taken as there are, until it has enough.
+    last: it is lost, and missing in what is returned. After the workload's rounds, `more` is shown all turns and says
+    how many further rounds are taken, until it says 0.
     """
     taken: dict[str, list[Turn]] = {name: [] for name in names}
-    begin = 0
-    while taken and (begin == 0 or more(taken)):
-        rounds = range(begin, begin + (begin or workload.rounds))
+    rounds = range(workload.rounds)
+    while taken and rounds:
+        begin = rounds.start
         shown = description if begin == 0 else f"{description}, rounds {begin + 1} to {rounds.stop}"
         with progress(shown, total=len(rounds) * len(taken) * len(workload.tasks(0))) as advance:
             for index in rounds:
@@ -52,7 +52,7 @@ def take_turns(
                         keep(name, whole)
                     else:
                         del taken[name]
-        begin = rounds.stop
+        rounds = range(rounds.stop, rounds.stop + more(taken)) if taken else range(0)
     return {name: tuple(turns) for name, turns in taken.items()}
 
 

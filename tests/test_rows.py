@@ -244,7 +244,7 @@ def test_one_service_has_all_that_the_rows_need(run):
 
 @pytest.mark.slow
 def test_a_cascade_and_a_baseline_over_http(run, earlier):
-    """Oracle: the counts asked for, and the graphs on disk, both of the cascade; an unknown model would not answer 200."""
+    """Oracle: the counts asked for, and the graphs on disk, both of a cascade; an unknown model is never answered."""
     _, root = run
     rows = ("student/int8", "cascade", "baseline")
     config = BenchRequest(

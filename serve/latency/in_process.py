@@ -84,9 +84,10 @@ def measure(
 ) -> list[Measured]:
     """Open and warm up every contestant, let them take turns, and return what each did, in the order given.
 
-    `keep` sees each turn's samples at once; `more` says how many further rounds there are, as in `serve.latency.turns`, and
-    all stay open until it says 0. `lose` hears of a contestant that died, with its last error, or that does not run on the threads
-    it was given; by default that `BenchError` is raised, else the contestant is missing in what is returned.
+    `keep` sees each turn's samples at once; `more` says how many further rounds there are, as in `serve.latency.turns`,
+    and all stay open until it says 0. `lose` hears of a contestant that died, with its last error, or that does not run
+    on the threads it was given; by default that `BenchError` is raised, else the contestant is missing in what is
+    returned.
     """
     longest = {contestant.name: contestant.max_tokens for contestant in contestants}
 

@@ -8,6 +8,7 @@ from pydantic import Field, field_validator
 
 from artifact.config import Config
 from pipeline.gate_config import Gate
+from serve.latency.plan import SETTLE_MS
 
 Scenario = Literal["SingleStream", "MultiStream", "Offline", "Server"]
 """MLPerf's names: one text after the other; a query of several texts after the other; full batches; random arrivals."""
@@ -38,9 +39,12 @@ class BenchConfig(Config):
     """While a gate on speed is inconclusive, as many rounds again are measured as there are, up to so many in all."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""
-    parts: int = Field(default=40, gt=0)
+    parts: int = Field(default=20, gt=0)
     """Parts in which a round's single texts are answered, the contestants in turns part by part: the shorter a turn,
     the less of what the machine does meanwhile falls on one contestant alone."""
+    settle_ms: float = Field(default=SETTLE_MS, ge=0)
+    """Milliseconds at the start of each turn in which a contestant answers untimed, once at least: until it is as fast
+    as one that works alone. What several have on one machine, one after the other, is then what each would have."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per batch of the throughput measurement."""
     streams: int = Field(default=8, gt=0, le=128)

@@ -96,6 +96,7 @@ def make_workload(
         texts=tuple(texts[index] for index in chosen),
         rounds=config.rounds,
         calls_per_round=config.calls_per_round,
+        settle_ms=config.settle_ms,
         parts=config.parts,
         batch_size=config.batch_size,
         batches_per_round=OFFLINE_BATCHES if "Offline" in config.scenarios else 0,

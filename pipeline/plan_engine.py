@@ -14,8 +14,8 @@ from typing import Any
 from serve.bundle import Bundle, BundleInfo
 from serve.engine import Outputs, Tokens
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import Round, Task, time_calls
-from serve.latency.worker import UNTIMED_CALLS, work
+from serve.latency.plan import Asked, Round, Task, settle, time_calls
+from serve.latency.worker import work
 from serve.runtime import BATCH_TOKENS, Runtime
 from serve.session import open_session, open_tokenizer
 
@@ -137,8 +137,7 @@ def _warm(opening: Opening, task: Task, *, stays: bool) -> Engine:
     if opening.graph in _OPEN:
         return _OPEN[opening.graph]
     engine = open_engine(opening)
-    for text in task.singles[:UNTIMED_CALLS]:
-        engine.run([text])
+    settle(lambda text: engine.run([text]), task.singles, task.settle_ms)
     engine.run(task.batches[0])  # the allocator grows here, not while the clock runs
     if stays:
         _OPEN[opening.graph] = engine
@@ -148,10 +147,12 @@ def _warm(opening: Opening, task: Task, *, stays: bool) -> Engine:
 def _time(yardstick: Yardstick) -> float:
     """Milliseconds of a text at the median."""
     engine = _warm(yardstick.opening, yardstick.task, stays=True)
-    singles = yardstick.task.singles
-    for text in singles[:UNTIMED_CALLS]:
-        engine.run([text])
-    return statistics.median(time_calls(lambda text: engine.run([text]), singles))
+
+    def single(text: Asked) -> object:
+        return engine.run([text])
+
+    settle(single, yardstick.task.singles, yardstick.task.settle_ms)
+    return statistics.median(time_calls(single, yardstick.task.singles))
 
 
 def staying(sizes: Mapping[str, int], limit_bytes: int = OPEN_BYTES) -> frozenset[str]:

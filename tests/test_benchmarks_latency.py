@@ -10,7 +10,7 @@ from artifact.dataset import Example, write_dataset
 from benchmarks.latency import page
 from benchmarks.latency.__main__ import main
 from benchmarks.latency.agreement import BARE, OURS, SAME_CALL, time_plainly
-from benchmarks.latency.by_hand import UNTIMED_CALLS, answer, time_by_hand
+from benchmarks.latency.by_hand import answer, time_by_hand
 from benchmarks.latency.overhead import BLOCKS, Busy, measure_overhead
 from pipeline.results import Interval
 from serve.runtime import Runtime
@@ -62,7 +62,7 @@ def test_the_loop_by_hand_answers_as_we_do(tmp_path):
     for text in TEXTS:
         logits, _ = answer(runtime.tokenizer, runtime.session, list(runtime.wanted), wanted, text)
         assert np.array_equal(logits, runtime.run([text]).logits)
-    assert len(time_by_hand(runtime.tokenizer, runtime.session, list(runtime.wanted), TEXTS)) == len(TEXTS)
+    assert len(time_by_hand(runtime.tokenizer, runtime.session, list(runtime.wanted), TEXTS, 0)) == len(TEXTS)
 
 
 def test_only_the_first_calls_are_not_timed():
@@ -75,8 +75,8 @@ def test_only_the_first_calls_are_not_timed():
             self.calls += len(texts)
 
     counter = Counter()
-    assert len(time_plainly(counter, TEXTS)) == len(TEXTS)
-    assert counter.calls == len(TEXTS) + UNTIMED_CALLS
+    assert len(time_plainly(counter, TEXTS, 0)) == len(TEXTS)
+    assert counter.calls == len(TEXTS) + 1
 
 
 @pytest.mark.parametrize(

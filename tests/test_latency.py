@@ -12,15 +12,21 @@ import pytest
 from artifact.errors import BenchError
 from serve.latency.in_process import Contestant, child_environment, last_error, measure
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import WarmUpLimits, Workload, is_flat, warm_up
+from serve.latency.plan import WarmUpLimits, Workload, is_flat, settle, warm_up
 from serve.latency.turns import take_turns
 
 WORKLOAD = Workload(
-    texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=4, calls_per_round=3, batch_size=2, batches_per_round=2, seed=7
+    settle_ms=0.0,
+    texts=("a", "bb", "ccc", "dddd", "eeeee"),
+    rounds=4,
+    calls_per_round=3,
+    batch_size=2,
+    batches_per_round=2,
+    seed=7,
 )
 MIXED = Workload(
-    texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=2, calls_per_round=2, batch_size=2, batches_per_round=1, seed=7,
-    streams=2, queries_per_round=2, by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
+    texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=2, calls_per_round=2, batch_size=2, batches_per_round=1,
+    settle_ms=0.0, seed=7, streams=2, queries_per_round=2, by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
 )  # fmt: skip
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=0.5)
 
@@ -213,6 +219,22 @@ def test_a_round_in_parts_is_of_the_same_texts(tmp_path):
     assert len(orders) == 2
     with pytest.raises(ValueError, match="too many values"):
         take_turns(["one"], parted, lambda _name, task: task, lambda _name, _turn: None, "unjoined")
+
+
+def test_a_contestant_settles_before_it_is_timed(monkeypatch):
+    """Oracle: a clock that calls move on by 3 ms, counted by hand; once at least, and in a circle."""
+    now, asked = [0], []
+
+    def call(text):
+        asked.append(text)
+        now[0] += 3_000_000
+
+    monkeypatch.setattr("serve.latency.plan.time.perf_counter_ns", lambda: now[0])
+    settle(call, ["a", "b"], 10.0)
+    assert asked == ["a", "b", "a", "b"]
+    settle(call, ["a", "b"], 0.0)
+    assert asked[4:] == ["a"]
+    assert [task.settle_ms for task in replace(WORKLOAD, parts=2, settle_ms=7.0).tasks(0)] == [7.0, 7.0]
 
 
 def test_more_rounds_while_they_are_asked_for(tmp_path):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from artifact.dataset import Example
 from artifact.progress import progress
 from benchmarks.export.make import Made
-from serve.latency.worker import UNTIMED_CALLS
+from serve.latency.plan import SETTLE_MS, settle
 from serve.session import serving_options
 
 BATCH = 32
@@ -54,7 +55,7 @@ def _take_turns(
 ) -> list[list[list[float]]]:
     """Milliseconds by session, round and batch; in another order in each round, after two rounds thrown away.
 
-    A turn is all batches, one after the other as in service, after some that are not timed: the session before took
+    A turn is all batches, one after the other as in service, after some that are not timed: the session before had
     the caches.
     """
     random = np.random.default_rng(0)
@@ -63,8 +64,7 @@ def _take_turns(
     with progress(about, rounds + 2) as advance:
         for turn in range(rounds + 2):
             for place in random.permutation(len(sessions)):
-                for given in inputs[place][:UNTIMED_CALLS]:
-                    sessions[place].run(None, given)
+                settle(partial(sessions[place].run, None), inputs[place], SETTLE_MS)
                 for column, given in enumerate(inputs[place]):
                     began = time.perf_counter()
                     sessions[place].run(None, given)

@@ -40,7 +40,7 @@ class Plan:
     max_rounds: int = 80
     calls: int = 40
     """Single texts of a round."""
-    parts: int = 40
+    parts: int = 20
     """In which each contestant answers them, in turns."""
 
     @property

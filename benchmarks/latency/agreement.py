@@ -15,15 +15,15 @@ import numpy as np
 
 from artifact.dataset import read_split
 from artifact.progress import progress
-from benchmarks.latency.by_hand import UNTIMED_CALLS, time_by_hand
-from serve.latency.plan import Task, WarmUpLimits, Workload, warm_up
+from benchmarks.latency.by_hand import time_by_hand
+from serve.latency.plan import SETTLE_MS, Task, WarmUpLimits, Workload, settle, warm_up
 from serve.latency.worker import work
 from serve.runtime import Runtime
 
 OURS, SAME_CALL, BARE = "ours", "by hand, our runtime", "by hand, bare session"
 OPTIMUM = "optimum-benchmark's tracker, our runtime"
 TEXTS = 256
-PARTS = 8
+PARTS = 20
 """Of a round, as in `bench`."""
 
 
@@ -41,7 +41,7 @@ def measure_agreement(
     blocks: dict[str, Callable[[Task], Sequence[float]]] = {
         OURS: lambda task: work(runtime, task).single_ms,
         SAME_CALL: lambda task: time_plainly(runtime, task.singles),
-        BARE: lambda task: time_by_hand(runtime.tokenizer, runtime.session, outputs, task.singles),
+        BARE: lambda task: time_by_hand(runtime.tokenizer, runtime.session, outputs, task.singles, SETTLE_MS),
     }
     if importlib.util.find_spec("optimum_benchmark"):
         blocks[OPTIMUM] = lambda task: time_with_optimum(runtime, task.singles)
@@ -62,10 +62,9 @@ def measure_agreement(
     }
 
 
-def time_plainly(runtime: Runtime, texts: Sequence[str]) -> list[float]:
+def time_plainly(runtime: Runtime, texts: Sequence[str], settle_ms: float = SETTLE_MS) -> list[float]:
     """The shortest loop with a clock."""
-    for text in texts[:UNTIMED_CALLS]:
-        runtime.run([text])
+    settle(lambda text: runtime.run([text]), texts, settle_ms)
     samples = []
     for text in texts:
         begun = time.perf_counter()
@@ -78,8 +77,7 @@ def time_with_optimum(runtime: Runtime, texts: Sequence[str]) -> list[float]:
     """As optimum-benchmark's inference scenario times the calls of a backend: in a session of its tracker."""
     from optimum_benchmark.trackers.latency import LatencySessionTracker
 
-    for text in texts[:UNTIMED_CALLS]:
-        runtime.run([text])
+    settle(lambda text: runtime.run([text]), texts, SETTLE_MS)
     tracker = LatencySessionTracker(device="cpu", backend="onnxruntime")
     with tracker.session():
         for text in texts:

@@ -6,14 +6,16 @@ from typing import Any
 
 import numpy as np
 
-UNTIMED_CALLS = 3
 
-
-def time_by_hand(tokenizer: Any, session: Any, outputs: Sequence[str], texts: Sequence[str]) -> tuple[float, ...]:
-    """Milliseconds of each text, tokenized and run; the first few are run before that, untimed."""
+def time_by_hand(
+    tokenizer: Any, session: Any, outputs: Sequence[str], texts: Sequence[str], settle_ms: float
+) -> tuple[float, ...]:
+    """Milliseconds of each text, tokenized and run; the first ones for so long before that, untimed."""
     wanted = {item.name for item in session.get_inputs()}
-    for text in texts[:UNTIMED_CALLS]:
-        answer(tokenizer, session, outputs, wanted, text)
+    settled, place = time.perf_counter() + settle_ms / 1000, 0
+    while place == 0 or time.perf_counter() < settled:
+        answer(tokenizer, session, outputs, wanted, texts[place % len(texts)])
+        place += 1
     samples = []
     for text in texts:
         begun = time.perf_counter()

@@ -28,13 +28,13 @@ from serve.latency.plan import (
     WarmUp,
     WarmUpLimits,
     Workload,
+    settle,
     time_after,
     time_calls,
     warm_up,
 )
 from serve.latency.server import Service, free_port, running
 from serve.latency.turns import take_turns
-from serve.latency.worker import UNTIMED_CALLS
 
 CONNECTIONS = 8
 """Connections of the throughput measurement."""
@@ -120,8 +120,7 @@ def _work(target: Target, task: Task, connections: int) -> Round:
     with contextlib.ExitStack() as stack:
         opened = [stack.enter_context(Connection(target)) for _ in range(connections if concurrent else 1)]
         ask = opened[0].ask
-        for request in singles[:UNTIMED_CALLS]:
-            ask(request)
+        settle(ask, singles, task.settle_ms)
         begun = time.perf_counter_ns()
         single_ms = time_calls(ask, singles)
         multi_ms = time_after(ask, queries, 1)

@@ -13,10 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import Asked, Round, Task, WarmUp, WarmUpLimits, time_after, time_calls, warm_up
-
-UNTIMED_CALLS = 3
-"""Calls at the start of each turn that are not timed: the contestants before took the caches."""
+from serve.latency.plan import Asked, Round, Task, WarmUp, WarmUpLimits, settle, time_after, time_calls, warm_up
 
 
 class Measurable(Protocol):
@@ -65,13 +62,12 @@ class Farewell:
 
 
 def work(engine: Measurable, task: Task) -> Round:
-    """One turn: the task's single texts one by one, its queries, its lengths, then its batches."""
+    """One turn: it settles, then come the task's single texts one by one, its queries, its lengths, its batches."""
 
     def single(text: Asked) -> object:
         return engine.run([text])
 
-    for text in task.singles[:UNTIMED_CALLS]:
-        single(text)
+    settle(single, task.singles, task.settle_ms)
     begun = time.perf_counter_ns()
     single_ms = time_calls(single, task.singles)
     multi_ms = time_after(engine.run, task.queries, 1)

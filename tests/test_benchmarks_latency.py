@@ -12,6 +12,7 @@ from benchmarks.latency.__main__ import main
 from benchmarks.latency.agreement import BARE, OURS, SAME_CALL, time_plainly
 from benchmarks.latency.by_hand import answer, time_by_hand
 from benchmarks.latency.overhead import BLOCKS, Busy, measure_overhead
+from benchmarks.latency.settling import CALLS, TURNS, settled_and_last
 from pipeline.results import Interval
 from serve.runtime import Runtime
 
@@ -102,7 +103,9 @@ def write_results(folder):
     }
     single_ms = {OURS: [[1.0, 1.2]] * 8, SAME_CALL: [[1.0, 1.2]] * 8, BARE: [[0.9, 1.0]] * 8}
     agreement = {"model": "tiny/int8", "threads": 2, "longest_tokens": 16, "single_ms": single_ms}
-    for name, found in (("overhead", overhead), ("agreement-tiny-int8", agreement)):
+    turns = [[2.0] * 4 + [1.0] * 36] * 8
+    settling = {"threads": 2, "single_ms": {"tiny/int8": turns, "tiny/float32": [[6.0, 3.0, *[2.9] * 38]] * 8}}
+    for name, found in (("overhead", overhead), ("agreement-tiny-int8", agreement), ("settling", settling)):
         (folder / f"{name}.json").write_text(json.dumps(about | found))
 
 
@@ -116,7 +119,16 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert f"| {SAME_CALL} | 1.1000 [1.1000, 1.1000] | +0.00 % [+0.00, +0.00] | within 3%: **holds** |" in text
     assert f"| {BARE} | 0.9500 [0.9500, 0.9500] | +15.79 % [+15.79, +15.79] |  |" in text
     assert "takes 150 µs a text" in text
-    assert text.count("**Provisional**: the load average was 1.5 before") == 2
+    assert "| tiny/int8 | 2.000 | 2.000 | 2.000 | 2.000 | 1.000 |" in text
+    assert "| 1.000 | +0.0 % [+0.0, +0.0] | at most 3%: **holds** |" in text
+    assert "| 2.900 | +3.4 % [+3.4, +3.4] | at most 3%: **missed** |" in text
+    assert text.count("**Provisional**: the load average was 1.5 before") == 3
+
+
+def test_the_first_call_after_a_turn_has_settled():
+    """Oracle: sums by hand: with the untimed call, four of 2 ms end at 8 ms and the fifth begins then."""
+    settled, last = settled_and_last([[2.0, 2.0, 2.0, 2.0, 1.5, *[1.0] * 10], [20.0, 1.0, *[1.0] * 10]])
+    assert (settled, last) == ([[1.5], [20.0]], [[1.0] * 10] * 2)
 
 
 def test_the_whole_benchmark(tmp_path):
@@ -129,6 +141,14 @@ def test_the_whole_benchmark(tmp_path):
     places = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "latency.md")]
     main(["agreement", "--bundle", str(bundle), "--data", str(tmp_path / "data"), "--threads", "1", "--rounds", "2",
           "--calls", "4", *places])  # fmt: skip
+    beside = make_bundle(tmp_path / "teacher", name="teacher")
+    main(["settling", "--bundle", str(bundle), "--beside", str(beside), "--data", str(tmp_path / "data"),
+          "--threads", "1", "--rounds", "1", *places])  # fmt: skip
+    found = json.loads((tmp_path / "results" / "settling.json").read_text())
+    assert {row: [len(turn) for turn in turns] for row, turns in found["single_ms"].items()} == {
+        "student/int8": [CALLS] * TURNS, "teacher/float32": [CALLS] * TURNS,
+    }  # fmt: skip
+    assert "## How long others' turns are felt" in (tmp_path / "latency.md").read_text()
     found = json.loads((tmp_path / "results" / "agreement-student-int8.json").read_text())
     assert {name: [len(turn) for turn in turns] for name, turns in found["single_ms"].items()} == {
         name: [4, 4] for name in (OURS, SAME_CALL, BARE)

@@ -26,7 +26,8 @@ WORKLOAD = Workload(
 )
 MIXED = Workload(
     texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=2, calls_per_round=2, batch_size=2, batches_per_round=1,
-    settle_ms=0.0, seed=7, streams=2, queries_per_round=2, by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
+    settle_ms=0.0, seed=7, streams=2, queries_per_round=2,
+    by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
 )  # fmt: skip
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=0.5)
 

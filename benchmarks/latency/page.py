@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from benchmarks.latency.agreement import BARE, OURS, SAME_CALL
+from benchmarks.latency.settling import settling_table
 from pipeline.results import Interval
 from pipeline.statistics import median_of_rounds, ratio_of_medians
 
@@ -95,7 +97,7 @@ def _p50(rounds: list[list[float]]) -> float:
     return median(sample for turn in rounds for sample in turn)
 
 
-SECTIONS = {"overhead": _overhead, "agreement": _agreement}
+SECTIONS = {"overhead": _overhead, "settling": partial(settling_table, bar=AGREEMENT), "agreement": _agreement}
 
 
 def judge_agreement(times: Interval) -> str:

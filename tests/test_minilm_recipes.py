@@ -7,7 +7,7 @@ import pytest
 from tiny_models import LABELS, make_examples, save_teacher
 
 from artifact.manifest import open_artifact
-from benchmarks.minilm.grid import MORE_ROWS, ROWS, TAUGHT
+from benchmarks.minilm.grid import MORE_ROWS, ROWS, BY_TASK
 from pipeline.commands import run_recipe
 from pipeline.recipe import load_recipe
 
@@ -36,7 +36,7 @@ def test_general_students_differ_in_nothing_but_their_objective():
     assert len(objectives) == len(taught)
     assert len({phase.model_copy(update={"objectives": ()}).model_dump_json() for phase in phases}) == 1
     assert {model.head for model in models.values()} == {"none"}
-    assert {*ROWS, *MORE_ROWS} - TAUGHT.keys() == models.keys() - {"narrow-assisted-assistant"}
+    assert {*ROWS, *MORE_ROWS} - BY_TASK == models.keys() - {"narrow-assisted-assistant"}
 
 
 @pytest.mark.long

@@ -7,7 +7,7 @@ import pytest
 from tiny_models import LABELS, make_examples, save_teacher
 
 from artifact.manifest import open_artifact
-from benchmarks.minilm.grid import MORE_ROWS, ROWS, BY_TASK
+from benchmarks.minilm.grid import BY_TASK, MORE_ROWS, ROWS
 from pipeline.commands import run_recipe
 from pipeline.recipe import load_recipe
 

@@ -510,6 +510,7 @@ def test_a_pruned_student_answers_through_its_own_tokenizer_as_it_did_in_trainin
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_pruned_student_learns_words_that_its_training_text_has_not(made, tmp_path):
     """Oracle: the teacher's answers on words that were cut, which come nearer with `spell_share`."""
     train_rows = [Example(text=t, label=i) for i, t in enumerate(("turn the light", "play", "what time"))] * 20

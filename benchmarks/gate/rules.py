@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.bench_config import looks_of, rounds_to_next
+from pipeline.bench_config import BenchConfig, looks_of, rounds_to_next
 from pipeline.gate import judge, undecided
 from pipeline.gate_config import Gate
 from pipeline.gate_defaults import COST_MARGIN
@@ -29,18 +29,19 @@ QUALITY = Gate(metric="quality", reference=REFERENCE, min_ratio=0.998)
 LABELS = ("right", "wrong")
 NOT_ASKED = Evaluation(reference=REFERENCE, labels=LABELS, truths=(), rows={})
 """What a gate on speed does not look at."""
+_BENCH = BenchConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """How much a gate on speed may measure; the defaults are those of `bench` in a recipe."""
 
-    rounds: int = 10
+    rounds: int = _BENCH.rounds
     """Before the first look; each further one sees twice as many."""
-    max_rounds: int = 80
-    calls: int = 40
+    max_rounds: int = _BENCH.max_rounds
+    calls: int = _BENCH.calls_per_round
     """Single texts of a round."""
-    parts: int = 20
+    parts: int = _BENCH.parts
     """In which each contestant answers them, in turns."""
 
     @property

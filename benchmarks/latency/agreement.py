@@ -16,6 +16,7 @@ import numpy as np
 from artifact.dataset import read_split
 from artifact.progress import progress
 from benchmarks.latency.by_hand import time_by_hand
+from pipeline.bench_config import BenchConfig
 from serve.latency.plan import SETTLE_MS, Task, WarmUpLimits, Workload, settle, warm_up
 from serve.latency.worker import work
 from serve.runtime import Runtime
@@ -23,8 +24,8 @@ from serve.runtime import Runtime
 OURS, SAME_CALL, BARE = "ours", "by hand, our runtime", "by hand, bare session"
 OPTIMUM = "optimum-benchmark's tracker, our runtime"
 TEXTS = 256
-PARTS = 20
-"""Of a round, as in `bench`."""
+PARTS = BenchConfig().parts
+"""Of a round."""
 
 
 def measure_agreement(

@@ -69,19 +69,16 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _memory(conditions: Mapping[str, Any]) -> Iterator[str]:
-    """What a gate on memory said of processes that are the same; nothing where it was not asked."""
-    asked = {condition: about["memory"] for condition, about in conditions.items() if about.get("memory")}
-    if not asked:
-        return
+    """What a gate on memory said of processes that are the same."""
     yield (
         "\n### Memory of the same processes\n\nThe peak of a process is measured once. The gate: at most "
         f"{MEMORY.max_degradation} more than the reference, on the identical pairs of the runs above.\n"
     )
     yield _row(("machine", "candidate", *COLUMNS, "bar", "ratios"))
     yield _rule(2, 6)
-    for condition, outcomes in asked.items():
-        ratios = [outcome["value"] for outcome in outcomes]
-        summary = summarize([Outcome(**outcome) for outcome in outcomes])
+    for condition, about in conditions.items():
+        ratios = [outcome["value"] for outcome in about["memory"]]
+        summary = summarize([Outcome(**outcome) for outcome in about["memory"]])
         spread = f"{min(ratios):.3f} to {max(ratios):.3f}"
         yield _row((condition, "identical", *_counts(summary), judge_bar(summary, identical=True), spread))
 

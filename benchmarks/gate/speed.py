@@ -122,7 +122,7 @@ def rounds_wanted(taken: Mapping[str, Sequence[Round]], plan: Plan) -> int:
 
 def judge_runs(runs: Sequence[Run], plan: Plan) -> dict[str, Any]:
     """Of each run what both gates on speed said, from the samples, and what one on the memory of identical ones did."""
-    peaks = [run.facts["peak_memory_bytes"] for run in runs if "peak_memory_bytes" in run.facts]
+    peaks = [run.facts["peak_memory_bytes"] for run in runs]
     return {
         "outcomes": {
             row: [asdict(run_speed_gate(run.single_ms[REFERENCE], run.single_ms[row], plan)) for run in runs]

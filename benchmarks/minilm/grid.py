@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from artifact.errors import DataError
-from distill.config import ModelConfig, Noise, Phase
-from distill.config_objectives import Labels, Logits, Relations
-from distill.config_starts import Layers
+from distill.config import ModelConfig
+from distill.config_objectives import Logits
 from pipeline.recipe import Recipe, load_recipe
 
 RECIPES = Path("recipes/minilm")
+ONE_TASK_RECIPE = Path("recipes/sst2.yaml")
 GENERAL = Path("out/minilm-general/models")
 TEACHER, NONE, LOGITS, ASSISTED, ONE_TASK = "teacher", "none", "logits", "narrow-assisted", "one-task"
 COSINES = "cosines"
@@ -146,20 +146,13 @@ def _models(cell: Cell, models: Mapping[str, ModelConfig], general: Path) -> dic
 
 
 def _for_one_task(student: ModelConfig, teacher: ModelConfig) -> ModelConfig:
-    """As `recipes/sst2.yaml` and `recipes/clinc150.yaml` distil, the epochs in proportion to the teacher's."""
-    layers, epochs = tuple(f"layer.{place}" for place in range(3)), teacher.phases[0].epochs or 1
-    alike = {"batch_size": 32, "dropout": 0.0, "noise": Noise()}
-    phases = (
-        Phase(
-            name="relations", objectives=(Relations(kind="relations", relation_heads=48),), unfreeze=layers,
-            epochs=2 * epochs, learning_rate=6e-4, **alike,
-        ),
-        Phase(
-            name="predictions", objectives=(Logits(kind="logits"), Labels(kind="labels", weight=0.1)),
-            unfreeze=(*layers, "pooler", "head"), epochs=4 * epochs, learning_rate=4e-4, **alike,
-        ),
-    )  # fmt: skip
-    return _changed(student, teacher=TEACHER, start=Layers(kind="layers", layers=(0, 2, 5)), phases=phases)
+    """As `recipes/sst2.yaml` distils, the epochs in proportion to the teacher's."""
+    alike, epochs = load_recipe(ONE_TASK_RECIPE).models["student"], teacher.phases[0].epochs or 1
+    relations, predictions = alike.phases
+    phases = tuple(
+        phase.model_copy(update={"epochs": times * epochs}) for phase, times in ((relations, 2), (predictions, 4))
+    )
+    return _changed(student, teacher=TEACHER, start=alike.start, phases=phases)
 
 
 def _changed(model: ModelConfig, **update: Any) -> ModelConfig:

@@ -21,8 +21,8 @@ Asked: TypeAlias = str | tuple[str, ...]
 
 
 SETTLE_MS = 10.0
-"""Of a turn, by default, until a contestant is as fast as one that works alone: after the turns of others the first
-call of a small encoder took 1.8 times as long as the eighth, 10 ms later, and of a large one 1.2 times as the third."""
+"""Of a turn, by default: who was idle while others had theirs is slow at first, a small encoder for some seven calls
+(`docs/results/latency.md` holds the curve)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -39,7 +39,7 @@ class BenchConfig(Config):
     """While a gate on speed is inconclusive, as many rounds again are measured as there are, up to so many in all."""
     calls_per_round: int = Field(default=40, gt=0)
     """Single texts per contestant and round."""
-    parts: int = Field(default=20, gt=0)
+    parts: int = Field(default=10, gt=0)
     """Parts in which a round's single texts are answered, the contestants in turns part by part: the shorter a turn,
     the less of what the machine does meanwhile falls on one contestant alone."""
     settle_ms: float = Field(default=SETTLE_MS, ge=0)

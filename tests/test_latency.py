@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 from artifact.errors import BenchError
 from serve.latency.in_process import Contestant, child_environment, last_error, measure
 from serve.latency.memory import peak_memory_bytes
+from serve.latency.placement import dealt
 from serve.latency.plan import WarmUpLimits, Workload, is_flat, settle, warm_up
 from serve.latency.turns import take_turns
 
@@ -236,6 +238,40 @@ def test_a_contestant_settles_before_it_is_timed(monkeypatch):
     settle(call, ["a", "b"], 0.0)
     assert asked[4:] == ["a"]
     assert [task.settle_ms for task in replace(WORKLOAD, parts=2, settle_ms=7.0).tasks(0)] == [7.0, 7.0]
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_threads_are_dealt_to_cores_anew_and_set_free():
+    """Oracle: what the kernel says of each thread's cores, before, meanwhile and after."""
+    cores, ends = os.sched_getaffinity(0), threading.Event()
+    threads = [threading.Thread(target=ends.wait) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    own, one, other, bound = threading.get_native_id(), *(thread.native_id for thread in threads)
+    os.sched_setaffinity(bound, {max(cores)})
+    seen = []
+    try:
+        for hand in [*range(20), 0]:
+            with dealt(hand):
+                seen.append(tuple(tuple(os.sched_getaffinity(thread)) for thread in (own, one, other)))
+                late = threading.Thread(target=ends.wait)
+                late.start()
+                threads.append(late)
+            assert all(os.sched_getaffinity(thread) == cores for thread in (own, one, other, late.native_id))
+            assert os.sched_getaffinity(bound) == {max(cores)}
+    finally:
+        ends.set()
+        for thread in threads:
+            thread.join()
+    assert seen[0] == seen[-1], "one hand, one deal"
+    assert {mine for mine, *_ in seen} == {(core,) for core in cores}, "all cores have their turn"
+    assert all(len(mine) == 1 and mine not in others for mine, *others in seen)
+
+
+def test_all_contestants_begin_a_part_on_the_same_cores():
+    """Oracle: counted by hand: of a round of two parts each has a hand of its own, and no two rounds share one."""
+    hands = [task.hand for index in range(3) for task in replace(WORKLOAD, parts=2).tasks(index)]
+    assert hands == [0, 1, 2, 3, 4, 5]
 
 
 def test_more_rounds_while_they_are_asked_for(tmp_path):

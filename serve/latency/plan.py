@@ -7,6 +7,7 @@ a clock of its own accord or starts a process.
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import cycle, pairwise
 from typing import TypeAlias, TypeVar
@@ -67,7 +68,8 @@ class Workload:
         cuts = [len(whole.singles) * part // parts for part in range(parts + 1)]
         *before, last = (whole.singles[begin:end] for begin, end in pairwise(cuts))
         alone = Task(index=index, singles=(), batches=(), settle_ms=self.settle_ms)
-        return *(replace(alone, singles=singles) for singles in before), replace(whole, singles=last)
+        runs = *(replace(alone, singles=singles) for singles in before), replace(whole, singles=last)
+        return tuple(replace(run, hand=index * parts + part) for part, run in enumerate(runs))
 
     def task(self, index: int) -> "Task":
         """What every contestant does in round `index`.
@@ -105,6 +107,8 @@ class Task:
     index: int
     settle_ms: float = SETTLE_MS
     """At its start, untimed."""
+    hand: int = 0
+    """Which turn of the measurement it is: all contestants begin it on the same cores (`serve.latency.placement`)."""
     singles: tuple[Asked, ...]
     batches: tuple[tuple[Asked, ...], ...]
     queries: tuple[tuple[Asked, ...], ...] = ()
@@ -214,13 +218,21 @@ def time_calls(call: Callable[[Input], object], inputs: Sequence[Input]) -> tupl
     return tuple(latencies)
 
 
-def settle(call: Callable[[Input], object], inputs: Sequence[Input], milliseconds: float) -> None:
-    """Call with `inputs` in a circle for so long, and once at least, for nothing: others had the caches and cores."""
-    until = time.perf_counter_ns() + 1e6 * milliseconds
-    for one in cycle(inputs):
-        call(one)
-        if time.perf_counter_ns() >= until:
-            break
+def settle(
+    call: Callable[[Input], object],
+    inputs: Sequence[Input],
+    milliseconds: float,
+    first: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
+) -> None:
+    """Call with `inputs` in a circle for so long, and once at least, for nothing: others had the caches and cores.
+
+    The first call is inside the context `first`.
+    """
+    until, rest = time.perf_counter_ns() + 1e6 * milliseconds, cycle(inputs)
+    with first:
+        call(next(rest))
+    while time.perf_counter_ns() < until:
+        call(next(rest))
 
 
 def time_after(call: Callable[[Input], object], inputs: Sequence[Input], untimed: int) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from serve.latency.memory import peak_memory_bytes
+from serve.latency.placement import dealt
 from serve.latency.plan import Asked, Round, Task, WarmUp, WarmUpLimits, settle, time_after, time_calls, warm_up
 
 
@@ -62,12 +63,14 @@ class Farewell:
 
 
 def work(engine: Measurable, task: Task) -> Round:
-    """One turn: it settles, then come the task's single texts one by one, its queries, its lengths, its batches."""
+    """One turn: it settles, on cores that are dealt anew; then come the task's single texts one by one, its queries,
+    its lengths, its batches.
+    """
 
     def single(text: Asked) -> object:
         return engine.run([text])
 
-    settle(single, task.singles, task.settle_ms)
+    settle(single, task.singles, task.settle_ms, first=dealt(task.hand))
     begun = time.perf_counter_ns()
     single_ms = time_calls(single, task.singles)
     multi_ms = time_after(engine.run, task.queries, 1)

@@ -41,7 +41,7 @@ def wilson(successes: int, total: int) -> Interval:
     spread = _Z**2 / total
     center = (share + spread / 2) / (1 + spread)
     half = _Z / (1 + spread) * math.sqrt(share * (1 - share) / total + spread / (4 * total))
-    return Interval(value=share, low=min(center - half, share), high=max(center + half, share))
+    return Interval(value=share, low=max(min(center - half, share), 0.0), high=min(max(center + half, share), 1.0))
 
 
 def accuracy_ratio(

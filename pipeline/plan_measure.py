@@ -36,7 +36,7 @@ from serve.threads import available_cores
 if TYPE_CHECKING:
     from pipeline.plan_forms import Form
 
-VERSION = 5
+VERSION = 6
 FILE = "candidates.json"
 TOKENIZER = "tokenizer.json"
 

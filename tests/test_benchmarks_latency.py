@@ -104,7 +104,10 @@ def write_results(folder):
     single_ms = {OURS: [[1.0, 1.2]] * 8, SAME_CALL: [[1.0, 1.2]] * 8, BARE: [[0.9, 1.0]] * 8}
     agreement = {"model": "tiny/int8", "threads": 2, "longest_tokens": 16, "single_ms": single_ms}
     turns = [[2.0] * 4 + [1.0] * 36] * 8
-    settling = {"threads": 2, "single_ms": {"tiny/int8": turns, "tiny/float32": [[6.0, 3.0, *[2.9] * 38]] * 8}}
+    settling = {
+        "threads": 2,
+        "single_ms": {"tiny/int8": turns, "tiny/float32": [[9.0, 9.0, 9.0, 3.0, *[2.9] * 36]] * 8},
+    }
     for name, found in (("overhead", overhead), ("agreement-tiny-int8", agreement), ("settling", settling)):
         (folder / f"{name}.json").write_text(json.dumps(about | found))
 
@@ -126,9 +129,11 @@ def test_the_page_says_what_was_measured(tmp_path):
 
 
 def test_the_first_call_after_a_turn_has_settled():
-    """Oracle: sums by hand: with the untimed call, four of 2 ms end at 8 ms and the fifth begins then."""
-    settled, last = settled_and_last([[2.0, 2.0, 2.0, 2.0, 1.5, *[1.0] * 10], [20.0, 1.0, *[1.0] * 10]])
-    assert (settled, last) == ([[1.5], [20.0]], [[1.0] * 10] * 2)
+    """Oracle: sums by hand: eight calls where they take 10 ms, 10 ms where those are short, 30 where they are long."""
+    eight, long, short = [2.0] * 7, [20.0], [0.5] * 19
+    turns = [[*begun, first, *[1.0] * 10] for begun, first in ((eight, 1.5), (long, 5.0), (short, 0.7))]
+    settled, last = settled_and_last(turns)
+    assert (settled, last) == ([[1.5], [5.0], [0.7]], [[1.0] * 10] * 3)
 
 
 def test_the_whole_benchmark(tmp_path):

@@ -10,7 +10,7 @@ from typing import Any
 from artifact.dataset import read_split
 from pipeline.statistics import ratio_of_medians
 from serve.latency.in_process import Contestant, measure
-from serve.latency.plan import SETTLE_MS, Workload
+from serve.latency.plan import SETTLE_CALLS, SETTLE_MS, SETTLE_TIMES, Workload, is_settled
 from serve.runtime import Runtime
 
 TEXTS = 256
@@ -46,12 +46,13 @@ def measure_settling(bundles: Mapping[str, Path], data: Path, *, threads: int, r
 
 
 def settling_table(found: Mapping[str, Any], bar: float) -> Iterator[str]:
-    """Medians by the place of a call, and how far the first after `SETTLE_MS` is from the last ones."""
+    """Medians by the place of a call, and how far the first that would be timed is from the last ones."""
     yield "## How long others' turns are felt\n"
     yield (
         f"Contestants in processes of their own, {found['threads']} threads each, in turns of {CALLS} calls after one "
-        "that is not timed. Medians by the place of a call in its turn; *settled* is the first that begins "
-        f"{SETTLE_MS:g} ms after its turn did, where a benchmark begins to time, over the last {LAST}.\n"
+        "that is not timed. Medians by the place of a call in its turn; *settled* is the first call that a benchmark "
+        f"times, after {SETTLE_CALLS} calls and {SETTLE_MS:g} ms, or {SETTLE_MS * SETTLE_TIMES:g} ms where calls are "
+        f"long, over the last {LAST}.\n"
     )
     yield f"| row | {' | '.join(f'call {place + 1}' for place in SHOWN)} | last {LAST} | settled |  |"
     yield f"| --- |{' ---: |' * (len(SHOWN) + 2)} --- |"
@@ -65,13 +66,14 @@ def settling_table(found: Mapping[str, Any], bar: float) -> Iterator[str]:
 
 
 def settled_and_last(turns: Sequence[Sequence[float]]) -> tuple[list[list[float]], list[list[float]]]:
-    """Of each turn the first call that begins `SETTLE_MS` after it did, and its last `LAST` calls.
+    """Of each turn the first call that a benchmark would time (`is_settled`), and its last `LAST` calls.
 
     The untimed first call is taken to have been as long as the second.
     """
     settled = []
     for turn in turns:
         begins = [0.0, *accumulate(turn)]
-        place = next((n for n in range(len(turn)) if begins[n] + turn[0] >= SETTLE_MS), len(turn) - 1)
-        settled.append([turn[place]])
+        spent = (begin + turn[0] for begin in begins)
+        ready = (n for n, ms in zip(range(len(turn)), spent, strict=False) if is_settled(n + 1, ms, SETTLE_MS))
+        settled.append([turn[next(ready, len(turn) - 1)]])
     return settled, [list(turn[-LAST:]) for turn in turns]

@@ -22,8 +22,10 @@ Asked: TypeAlias = str | tuple[str, ...]
 
 
 SETTLE_MS = 10.0
-"""Of a turn, by default: who was idle while others had theirs is slow at first, a small encoder for some seven calls
-(`docs/results/latency.md` holds the curve)."""
+"""Of a turn, by default: who was idle while others had theirs is slow at first (`docs/results/latency.md` holds the
+curve)."""
+SETTLE_CALLS, SETTLE_TIMES = 8, 3
+"""So many calls at least, since it is calls that bring weights back into caches, unless they take so many times it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +42,7 @@ class Workload:
     """In so many parts each contestant answers them, all in turns, part by part: how fast a machine is changes from one
     tenth of a second to the next, and a call should be compared with one that was not long ago."""
     settle_ms: float = SETTLE_MS
-    """Of each turn, in which nothing is timed: others had the caches and the cores before."""
+    """Of each turn, in which nothing is timed (`settle`): others had the caches and the cores before."""
     batch_size: int
     """Texts of one batch."""
     batches_per_round: int = 2
@@ -224,15 +226,21 @@ def settle(
     milliseconds: float,
     first: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds nothing
 ) -> None:
-    """Call with `inputs` in a circle for so long, and once at least, for nothing: others had the caches and cores.
+    """Call with `inputs` in a circle until `is_settled`, once at least, for nothing: others had the caches and cores.
 
     The first call is inside the context `first`.
     """
-    until, rest = time.perf_counter_ns() + 1e6 * milliseconds, cycle(inputs)
+    begun, rest, calls = time.perf_counter_ns(), cycle(inputs), 1
     with first:
         call(next(rest))
-    while time.perf_counter_ns() < until:
+    while not is_settled(calls, (time.perf_counter_ns() - begun) / 1e6, milliseconds):
         call(next(rest))
+        calls += 1
+
+
+def is_settled(calls: int, spent_ms: float, settle_ms: float) -> bool:
+    """Whether a turn of so many calls and milliseconds has settled, where `settle_ms` are asked for."""
+    return spent_ms >= settle_ms * (1 if calls >= SETTLE_CALLS else SETTLE_TIMES)
 
 
 def time_after(call: Callable[[Input], object], inputs: Sequence[Input], untimed: int) -> tuple[float, ...]:

@@ -21,11 +21,11 @@ serve: demo ## serve the demo's student and teacher on http://127.0.0.1:3000
 	@$(BIN)/understudy serve out/demo/bundles/student out/demo/bundles/teacher --default student/int8 --config out/demo/calibration/service.yaml
 
 test: $(DEV_INSTALLED) ## the fast suite
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --durations=15
 
 test-slow: $(DEV_INSTALLED) ## what needs minutes: the whole pipeline, killed and resumed, and the real service
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile $(SIDE_BY_SIDE)
-	@$(BIN)/python -m pytest -m "slow and not long" $(SIDE_BY_SIDE:%=--ignore=%)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "slow and not long" -n 2 --dist loadfile --durations=15 $(SIDE_BY_SIDE)
+	@$(BIN)/python -m pytest -m "slow and not long" --durations=15 $(SIDE_BY_SIDE:%=--ignore=%)
 
 test-long: $(DEV_INSTALLED) ## more cases of the same, some minutes; CI leaves them out
 	@$(BIN)/python -m pytest -m long

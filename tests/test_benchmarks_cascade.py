@@ -33,6 +33,7 @@ def test_the_mean_of_rounds():
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_the_whole_benchmark(tmp_path):
     """Oracle: the rows asked for, each with its samples; the thresholds that the calibrations chose."""
     bundles = tmp_path / "bundles"

@@ -60,6 +60,7 @@ def test_weights_are_those_that_are_served(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_bento_is_started_and_weighed(tmp_path):
     """Oracle: the sealed Bento, which is as it was afterwards, and the number of its graphs and workers."""
     bundle = make_bundle(tmp_path / "student")

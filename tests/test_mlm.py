@@ -347,6 +347,7 @@ def test_only_the_head_may_learn(made, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_an_encoder_is_made_from_nothing(tmp_path):
     """Oracle: the floors that a model without context cannot pass; then intents, told apart far above chance."""
     recipe, out = Path(__file__).parent.parent / "recipes" / "pretrain.yaml", tmp_path / "out"

@@ -1,14 +1,16 @@
 """The table of general students: its cells' recipes, its shares and its page, from answers made by hand."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from artifact.errors import BenchError, DataError
+from artifact.manifest import Request, seal
 from benchmarks.minilm import page
-from benchmarks.minilm.cells import plan, read_cells
+from benchmarks.minilm.cells import plan, read_cells, write_cell
 from benchmarks.minilm.grid import COSINES, ONE_TASK, ROWS, TASKS, Cell, cell_recipe
 from benchmarks.minilm.shares import keep_of
 from distill.config_starts import Checkpoint
@@ -138,10 +140,31 @@ def test_the_page_has_what_was_measured_and_names_what_was_not(tmp_path, monkeyp
     assert record.hours == 0.05
 
 
+def test_what_was_measured_outlives_what_it_was_measured_on(tmp_path, monkeypatch):
+    """Oracle: the page written again once the general students are gone; numbers come back to six digits."""
+    monkeypatch.setattr(page, "PAGE", tmp_path / "minilm.md")
+    monkeypatch.setattr(page, "RECORD", tmp_path / "systems" / "minilm.json")
+    student = tmp_path / "general" / "none"
+    student.mkdir(parents=True)
+    (student / "weights").write_text("some")
+    request = Request(stage="distill", version=1, config={}, inputs={})
+    seal(student, kind="model", request=request, lineage={}, facts={"seconds": 4321.0})
+    results = write_cells(tmp_path / "results", [cell("teacher")])
+    write_cell(results / "sst2-none-1.json", cell("none") | {"predictions": {"float32": [0.123456789], "int8": [1]}})
+    assert read_cells(results)[0]["predictions"] == {"float32": [0.123457], "int8": [1]}
+    (results / "sst2-none-1.json").unlink()
+    page.write_page(results, "short", tmp_path / "general")
+    before = (tmp_path / "minilm.md").read_text()
+    assert "| no distillation: every other layer | - | - | - | - | - | - | - | 4,321 |" in before
+    shutil.rmtree(tmp_path / "general")
+    page.write_page(results, "short", tmp_path / "general")
+    assert (tmp_path / "minilm.md").read_text() == before
+
+
 def test_the_plan_says_what_is_there(tmp_path):
     """Oracle: one line a cell; a measured cell's cost is what others of its task and size are taken to cost."""
     write_cells(tmp_path / "cells", [cell("none") | {"core_seconds": 600.0}])
-    lines = plan([Cell(row=row, task="sst2", seed=1) for row in ("none", "minilm")], tmp_path)
+    lines = plan([Cell(row=row, task="sst2", seed=1) for row in ("none", "minilm")], tmp_path / "cells")
     assert [line.split()[0] for line in lines] == ["sst2-none-1", "sst2-minilm-1", "all"]
     assert [line.split(maxsplit=1)[1] for line in lines] == ["done", "about 10 core-minutes", "about 10 core-minutes"]
     assert len(read_cells(tmp_path / "cells")) == 1

@@ -6,7 +6,8 @@
 
 DIR holds the data sets of `recipes/minilm`, each in the folder that its recipe names. A cell is a row, a task and a
 seed; what is done is not done again, so the command can be stopped and given again with more. `--plan` says what is
-missing. Cells go to `out/minilm-table/cells`, the page to `docs/results/minilm.md`.
+missing. Models and bundles go to `out/minilm-table`, what they answered to `benchmarks/minilm/results`, which outlives
+them, and the page to `docs/results/minilm.md`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from benchmarks.minilm.cells import plan, score, train
 from benchmarks.minilm.grid import BY_TASK, COSINES, GENERAL, MORE_ROWS, ROWS, TASKS, Cell, cell_recipe
 
 OUT = Path("out/minilm-table")
+RESULTS = Path("benchmarks/minilm/results")
 
 
 def main() -> None:
@@ -31,17 +33,17 @@ def main() -> None:
         if task != COSINES or (seed == 1 and row not in BY_TASK)  # nothing is drawn, and nothing is learnt
     ]
     if options.plan:
-        say("\n".join(plan(cells, options.out)))
+        say("\n".join(plan(cells, options.results)))
         return
-    (options.out / "cells").mkdir(parents=True, exist_ok=True)
+    options.results.mkdir(parents=True, exist_ok=True)
     for cell in cells:
-        file = options.out / "cells" / f"{cell.name}.json"
+        file = options.results / f"{cell.name}.json"
         if file.exists():
             continue
         if cell.task == COSINES:
             from benchmarks.minilm.cosines import score_cosines
 
-            score_cosines(cell, options.data, options.general, options.out)
+            score_cosines(cell, options.data, options.general, options.out, file)
             continue
         recipe = cell_recipe(cell, options.data, general=options.general, budget=options.budget)
         train(cell, recipe, cell.root(options.out))
@@ -50,7 +52,7 @@ def main() -> None:
     if not options.train_only:
         from benchmarks.minilm.page import write_page
 
-        write_page(options.out / "cells", options.budget, options.general)
+        write_page(options.results, options.budget, options.general)
 
 
 def _options() -> argparse.Namespace:
@@ -61,7 +63,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="so many, from 1 (default: %(default)s)")
     parser.add_argument("--budget", choices=["short", "whole"], default="short", help="whole: as the recipes have it")
     parser.add_argument("--general", type=Path, default=GENERAL, help="the general students (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=OUT, help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=OUT, help="models and bundles (default: %(default)s)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="cells that are done (default: %(default)s)")
     parser.add_argument("--plan", action="store_true", help="say what is missing, and do nothing")
     parser.add_argument("--train-only", action="store_true", help="train and export, and score another time")
     return parser.parse_args()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact.dataset import read_info, read_split
-from artifact.manifest import open_artifact, write_json
+from artifact.manifest import open_artifact
 from benchmarks.minilm.grid import COSINES, TASKS, TEACHER, Cell
 from pipeline.recipe import Recipe
 from pipeline.runner import run_steps
@@ -37,7 +37,7 @@ def score(cell: Cell, recipe: Recipe, root: Path, file: Path) -> None:
     answers, _ = answer_rows({name: opener(name, root, 1) for name in names}, Questions(info=info, test=test))
     kind = kind_of_data(info)
     model, bundle = (open_artifact(root / place / cell.row) for place in ("models", "bundles"))
-    write_json(file, {
+    write_cell(file, {
         "row": cell.row, "task": cell.task, "seed": cell.seed, "metric": info.quality, "labels": info.labels,
         "examples": info.examples, "truths": [kind.truth(example) for example in test],
         "predictions": {names[name]: found.predictions for name, found in answers.items()},
@@ -48,17 +48,29 @@ def score(cell: Cell, recipe: Recipe, root: Path, file: Path) -> None:
     })  # fmt: skip
 
 
+def write_cell(file: Path, cell: dict[str, Any]) -> None:
+    """A line of JSON, numbers to six digits: there are hundreds of cells, and of each some thousand answers."""
+    predictions = {
+        precision: [float(f"{each:.6g}") if isinstance(each, float) else each for each in answers]
+        for precision, answers in cell["predictions"].items()
+    }
+    line = json.dumps(cell | {"predictions": predictions}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    temporary = file.with_name(f"{file.name}.tmp")
+    temporary.write_text(line + "\n", encoding="utf-8")
+    temporary.replace(file)
+
+
 def read_cells(directory: Path) -> list[dict[str, Any]]:
     """What has been measured."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(directory.glob("*.json"))]
 
 
-def plan(cells: Sequence[Cell], out: Path) -> list[str]:
+def plan(cells: Sequence[Cell], results: Path) -> list[str]:
     """A line a cell: whether it is there, or how many core-minutes it may take."""
-    done = read_cells(out / "cells")
+    done = read_cells(results)
     lines, total = [], 0.0
     for cell in cells:
-        if (out / "cells" / f"{cell.name}.json").exists():
+        if (results / f"{cell.name}.json").exists():
             lines.append(f"{cell.name:32} done")
             continue
         minutes = _guess(cell, done)

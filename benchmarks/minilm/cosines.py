@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from artifact.dataset import Example, read_info, read_split
-from artifact.manifest import open_artifact, write_json
+from artifact.manifest import open_artifact
 from artifact.stage import run_stage
-from benchmarks.minilm.cells import PRECISIONS
+from benchmarks.minilm.cells import PRECISIONS, write_cell
 from benchmarks.minilm.grid import COSINES, PROOF, RECIPES, TASKS, Cell, folder_of
 from export.run import export_stage
 from pipeline.data import data_stage
@@ -17,7 +17,7 @@ from serve.runtime import Runtime
 BATCH = 32
 
 
-def score_cosines(cell: Cell, data: Path, general: Path, out: Path) -> None:
+def score_cosines(cell: Cell, data: Path, general: Path, out: Path, file: Path) -> None:
     """Export the row's encoder in all precisions, ask it the sentences of STS-B's test split, and write the cell."""
     recipe = load_recipe(RECIPES / "stsb.yaml", [f"data.source.directory={folder_of(TASKS['stsb'], data)}", *PROOF])
     root = out / COSINES
@@ -27,7 +27,7 @@ def score_cosines(cell: Cell, data: Path, general: Path, out: Path) -> None:
     run_stage(*export_stage(model, bundle, recipe.export, cell.row, data=general.parent / "data"))
     test, info = read_split(root / "data", "test"), read_info(root / "data")
     answers = {precision: _cosines(Runtime.open(bundle, precision, threads=1), test) for precision in PRECISIONS}
-    write_json(out / "cells" / f"{cell.name}.json", {
+    write_cell(file, {
         "row": cell.row, "task": cell.task, "seed": cell.seed, "metric": info.quality, "labels": info.labels,
         "examples": info.examples, "truths": [example.value for example in test], "predictions": answers,
         "core_seconds": 0.0, "phases": [],

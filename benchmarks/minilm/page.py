@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from artifact.manifest import Manifest, open_artifact, write_json
+from artifact.manifest import MANIFEST, Manifest, open_artifact, read_manifest, write_json
 from benchmarks.minilm.cells import PRECISIONS, read_cells
 from benchmarks.minilm.grid import ASSISTED, COSINES, MORE_ROWS, NONE, RECIPES, ROWS, TASKS, TEACHER
 from benchmarks.minilm.one_task import one_task_sentence, one_task_table
@@ -17,6 +17,8 @@ from pipeline.scores.quality import QUALITIES
 
 PAGE = Path("docs/results/minilm.md")
 RECORD = Path("docs/results/systems/minilm.json")
+GENERAL_STAGE = "general"
+"""Folder beside the cells, of the general students' manifests."""
 SEEDS = 3
 """What the whole table has."""
 KEEPS = 0.99
@@ -63,7 +65,7 @@ def write_page(directory: Path, budget: str, general: Path) -> None:
     cells = read_cells(directory)
     table = keep_of(cells)
     cosines = table.pop(COSINES, {})
-    students = _students(general)
+    students = _students(general, directory / GENERAL_STAGE)
     PAGE.with_suffix(".svg").write_text(plot(table), encoding="utf-8")
     lines = [HEADER, *_general_stage(students, cosines), *_budgets(cells, budget)]
     for precision in reversed(PRECISIONS):
@@ -89,10 +91,13 @@ def write_page(directory: Path, budget: str, general: Path) -> None:
     write_json(RECORD, _record(table, cosines, cells, students))
 
 
-def _students(general: Path) -> dict[str, Manifest]:
-    return {
-        row: open_artifact(general / row, "model") for row in ALL_ROWS if (general / row / "manifest.json").exists()
-    }
+def _students(general: Path, kept: Path) -> dict[str, Manifest]:
+    """Manifests of the general students: of those that are there, kept beside the cells for when they are not."""
+    for row in ALL_ROWS:
+        if (general / row / MANIFEST).exists():
+            (kept / row).mkdir(parents=True, exist_ok=True)
+            write_json(kept / row / MANIFEST, open_artifact(general / row, "model").model_dump(mode="json"))
+    return {row: read_manifest(kept / row) for row in ALL_ROWS if (kept / row / MANIFEST).exists()}
 
 
 def _tokens() -> str:

@@ -162,15 +162,17 @@ def installed_versions() -> dict[str, str]:
     return found
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, *, indent: int | None = 2) -> None:
     """Replace `path` in one step: a reader sees the old file or the new one, never half of either.
+
+    Without `indent` it is one line.
 
     Raises `ArtifactError` when it cannot be written, such as on a full disk; nothing is left of it then.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
         with temporary.open("w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2, ensure_ascii=False, allow_nan=False)
+            json.dump(value, file, indent=indent, ensure_ascii=False, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())

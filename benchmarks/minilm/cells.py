@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from artifact.dataset import read_info, read_split
-from artifact.manifest import open_artifact
+from artifact.manifest import open_artifact, write_json
 from benchmarks.minilm.grid import COSINES, TASKS, TEACHER, Cell
 from pipeline.recipe import Recipe
 from pipeline.runner import run_steps
@@ -54,10 +54,7 @@ def write_cell(file: Path, cell: dict[str, Any]) -> None:
         precision: [float(f"{each:.6g}") if isinstance(each, float) else each for each in answers]
         for precision, answers in cell["predictions"].items()
     }
-    line = json.dumps(cell | {"predictions": predictions}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    temporary = file.with_name(f"{file.name}.tmp")
-    temporary.write_text(line + "\n", encoding="utf-8")
-    temporary.replace(file)
+    write_json(file, cell | {"predictions": predictions}, indent=None)
 
 
 def read_cells(directory: Path) -> list[dict[str, Any]]:

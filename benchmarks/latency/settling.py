@@ -72,8 +72,8 @@ def settled_and_last(turns: Sequence[Sequence[float]]) -> tuple[list[list[float]
     """
     settled = []
     for turn in turns:
-        begins = [0.0, *accumulate(turn)]
-        spent = (begin + turn[0] for begin in begins)
-        ready = (n for n, ms in zip(range(len(turn)), spent, strict=False) if is_settled(n + 1, ms, SETTLE_MS))
-        settled.append([turn[next(ready, len(turn) - 1)]])
+        spent = accumulate([turn[0], *turn[:-1]])  # before each call, the untimed one included
+        ready = (ms for n, (ms, before) in enumerate(zip(turn, spent, strict=True), start=1)
+                 if is_settled(n, before, SETTLE_MS))  # fmt: skip
+        settled.append([next(ready, turn[-1])])
     return settled, [list(turn[-LAST:]) for turn in turns]

@@ -25,7 +25,7 @@ SETTLE_MS = 10.0
 """Of a turn, by default: who was idle while others had theirs is slow at first (`docs/results/latency.md` holds the
 curve)."""
 SETTLE_CALLS, SETTLE_TIMES = 8, 3
-"""So many calls at least, since it is calls that bring weights back into caches, unless they take so many times it."""
+"""At least so many calls, which bring weights back into caches, unless they take so many times `settle_ms`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,9 +28,8 @@ def dealt(hand: int) -> Iterator[None]:
         return
     own, (first, *rest) = threading.get_native_id(), random.Random(hand).sample(cores, len(cores))  # noqa: S311
     bound = {thread for thread in _threads() if _cores_of(thread) != cores}
-    others = [thread for thread in _threads() if thread != own and thread not in bound]
     _bind(own, [first])
-    for place, thread in enumerate(others):
+    for place, thread in enumerate(sorted({*_threads()} - bound - {own})):
         _bind(thread, [rest[place % len(rest)]])
     try:
         yield
@@ -41,7 +40,7 @@ def dealt(hand: int) -> Iterator[None]:
 
 
 def _threads() -> list[int]:
-    return sorted(int(name) for name in os.listdir("/proc/self/task"))  # noqa: PTH208 - names, no paths
+    return [int(name) for name in os.listdir("/proc/self/task")]  # noqa: PTH208 - names, no paths
 
 
 def _cores_of(thread: int) -> list[int]:

@@ -30,7 +30,7 @@ from pipeline.tasks import TASKS
 from serve.latency.in_process import Contestant, Lose, Measured, measure, thread_environment
 from serve.threads import available_cores
 
-VERSION = 3
+VERSION = 4
 QUIET_LOAD = 0.5
 """Load average for each core, before we begin, above which a person is told."""
 

@@ -44,7 +44,7 @@ class BenchConfig(Config):
     the less of what the machine does meanwhile falls on one contestant alone."""
     settle_ms: float = Field(default=SETTLE_MS, ge=0)
     """Milliseconds at the start of each turn in which a contestant answers untimed, for 8 calls at least unless those
-    take over three times as long: who was idle while others had their turns is slow at first."""
+    take over six times as long: who was idle while others had their turns is slow at first."""
     batch_size: int = Field(default=32, gt=0)
     """Texts per batch of the throughput measurement."""
     streams: int = Field(default=8, gt=0, le=128)

@@ -36,7 +36,7 @@ from serve.threads import available_cores
 if TYPE_CHECKING:
     from pipeline.plan_forms import Form
 
-VERSION = 6
+VERSION = 7
 FILE = "candidates.json"
 TOKENIZER = "tokenizer.json"
 

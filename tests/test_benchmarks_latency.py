@@ -106,7 +106,7 @@ def write_results(folder):
     turns = [[2.0] * 4 + [1.0] * 36] * 8
     settling = {
         "threads": 2,
-        "single_ms": {"tiny/int8": turns, "tiny/float32": [[9.0, 9.0, 9.0, 3.0, *[2.9] * 36]] * 8},
+        "single_ms": {"tiny/int8": turns, "tiny/float32": [[*[12.0] * 4, 3.0, *[2.9] * 35]] * 8},
     }
     for name, found in (("overhead", overhead), ("agreement-tiny-int8", agreement), ("settling", settling)):
         (folder / f"{name}.json").write_text(json.dumps(about | found))
@@ -129,8 +129,8 @@ def test_the_page_says_what_was_measured(tmp_path):
 
 
 def test_the_first_call_after_a_turn_has_settled():
-    """Oracle: sums by hand: eight calls where they take 10 ms, 10 ms where those are short, 30 where they are long."""
-    eight, long, short = [2.0] * 7, [20.0], [0.5] * 19
+    """Oracle: sums by hand: eight calls where they take 10 ms, 10 ms where those are short, 60 where they are long."""
+    eight, long, short = [2.0] * 7, [25.0] * 2, [0.5] * 19
     turns = [[*begun, first, *[1.0] * 10] for begun, first in ((eight, 1.5), (long, 5.0), (short, 0.7))]
     settled, last = settled_and_last(turns)
     assert (settled, last) == ([[1.5], [5.0], [0.7]], [[1.0] * 10] * 3)
@@ -138,7 +138,7 @@ def test_the_first_call_after_a_turn_has_settled():
 
 def test_the_whole_benchmark(tmp_path):
     """Oracle: the loops asked for, each with its rounds and calls; a page with both sections."""
-    bundle = make_bundle(tmp_path / "student")
+    bundle = make_bundle(tmp_path / "bundles" / "student")
     random = np.random.default_rng(5)
     examples = [Example(text=" ".join(random.choice(WORDS, size=4)), label=0) for _ in range(9)]
     (tmp_path / "data").mkdir()
@@ -146,8 +146,8 @@ def test_the_whole_benchmark(tmp_path):
     places = ["--results", str(tmp_path / "results"), "--page", str(tmp_path / "latency.md")]
     main(["agreement", "--bundle", str(bundle), "--data", str(tmp_path / "data"), "--threads", "1", "--rounds", "2",
           "--calls", "4", *places])  # fmt: skip
-    beside = make_bundle(tmp_path / "teacher", name="teacher")
-    main(["settling", "--bundle", str(bundle), "--beside", str(beside), "--data", str(tmp_path / "data"),
+    make_bundle(tmp_path / "bundles" / "teacher", name="teacher")
+    main(["settling", "--out", str(tmp_path), "--rows", "student/int8", "teacher/float32",
           "--threads", "1", "--rounds", "1", *places])  # fmt: skip
     found = json.loads((tmp_path / "results" / "settling.json").read_text())
     assert {row: [len(turn) for turn in turns] for row, turns in found["single_ms"].items()} == {

@@ -1,8 +1,7 @@
 """Is our measuring right? What the loop and the turns cost, and our median beside loops written by hand.
 
     python -m benchmarks.latency overhead
-    python -m benchmarks.latency settling --bundle out/demo/bundles/student --beside out/demo/bundles/teacher \
-        --data out/demo/data
+    python -m benchmarks.latency settling --out out/demo --rows student/int8 teacher/float32 teacher/pytorch
     python -m benchmarks.latency agreement --bundle out/demo/bundles/student --data out/demo/data
     python -m benchmarks.latency page
 
@@ -20,7 +19,6 @@ from benchmarks.latency.overhead import measure_overhead
 from benchmarks.latency.page import write_page
 from benchmarks.latency.settling import measure_settling
 from pipeline.machine import fingerprint, load_average
-from serve.bundle import open_bundle
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path("docs/results/latency.md")
@@ -34,13 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.part == "overhead":
             found = measure_overhead(options.rounds)
         elif options.part == "settling":
-            found = measure_settling(
-                {
-                    f"{open_bundle(path).info.name}/{precision}": path
-                    for path, precision in ((options.bundle, options.precision), (options.beside, options.beside_in))
-                },
-                options.data, threads=options.threads, rounds=options.rounds,
-            )  # fmt: skip
+            found = measure_settling(options.rows, options.out, threads=options.threads, rounds=options.rounds)
         else:
             found = measure_agreement(
                 options.bundle, options.precision, options.data,
@@ -58,10 +50,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.latency", description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["overhead", "settling", "agreement", "page"])
-    parser.add_argument("--bundle", type=Path, help="settling, agreement: a sealed bundle")
-    parser.add_argument("--beside", type=Path, help="settling: another, larger one")
-    parser.add_argument("--beside-in", default="float32", help="settling: its precision (default: %(default)s)")
-    parser.add_argument("--data", type=Path, help="settling, agreement: the sealed data set whose test texts are run")
+    parser.add_argument("--out", type=Path, help="settling: the folder of a finished recipe, whose test texts are run")
+    parser.add_argument("--rows", nargs="+", help="settling: of its rows, as student/int8 and teacher/pytorch")
+    parser.add_argument("--bundle", type=Path, help="agreement: a sealed bundle")
+    parser.add_argument("--data", type=Path, help="agreement: the sealed data set whose test texts are run")
     parser.add_argument("--precision", default="int8", help="of --bundle (default: %(default)s)")
     parser.add_argument("--threads", type=int, default=2, help="(default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=40, help="(default: %(default)s)")
@@ -69,10 +61,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--page", type=Path, default=PAGE)
     options = parser.parse_args(arguments)
-    if options.part in ("settling", "agreement") and not (options.bundle and options.data):
+    if options.part == "agreement" and not (options.bundle and options.data):
         parser.error("--bundle and --data are needed")
-    if options.part == "settling" and not options.beside:
-        parser.error("--beside is needed")
+    if options.part == "settling" and not (options.out and options.rows):
+        parser.error("--out and --rows are needed")
     return options
 
 

@@ -1,17 +1,16 @@
 """How long a contestant is slow after the turns of others: all calls of its turns, timed from the first."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from artifact.dataset import read_split
+from pipeline.rows import opener
 from pipeline.statistics import ratio_of_medians
 from serve.latency.in_process import Contestant, measure
 from serve.latency.plan import SETTLE_CALLS, SETTLE_MS, SETTLE_TIMES, Workload, is_settled
-from serve.runtime import Runtime
 
 TEXTS = 256
 TURNS = 5
@@ -24,11 +23,10 @@ SHOWN = (1, 2, 3, 4, 6, 8, 10, 15, 20)
 """Calls of a turn, in the table."""
 
 
-def measure_settling(bundles: Mapping[str, Path], data: Path, *, threads: int, rounds: int) -> dict[str, Any]:
-    """Milliseconds by row, turn and call; `bundles` by row, as `student/int8`."""
-    opened = {row: partial(Runtime.open, path, row.partition("/")[2], threads=threads) for row, path in bundles.items()}
-    contestants = [Contestant(name=row, factory=factory, threads=threads) for row, factory in opened.items()]
-    texts = tuple(example.text for example in read_split(data, "test")[:TEXTS])
+def measure_settling(rows: Sequence[str], out: Path, *, threads: int, rounds: int) -> dict[str, Any]:
+    """Milliseconds by row, turn and call; rows as in a report of the recipe that was run into `out`."""
+    contestants = [Contestant(name=row, factory=opener(row, out, threads), threads=threads) for row in rows]
+    texts = tuple(example.text for example in read_split(out / "data", "test")[:TEXTS])
     workload = Workload(
         texts=texts, rounds=rounds, calls_per_round=TURNS * CALLS, parts=TURNS, settle_ms=0.0, batch_size=1,
         batches_per_round=0,

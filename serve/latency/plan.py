@@ -24,7 +24,7 @@ Asked: TypeAlias = str | tuple[str, ...]
 SETTLE_MS = 10.0
 """Of a turn, by default: who was idle while others had theirs is slow at first (`docs/results/latency.md` holds the
 curve)."""
-SETTLE_CALLS, SETTLE_TIMES = 8, 3
+SETTLE_CALLS, SETTLE_TIMES = 8, 6
 """At least so many calls, which bring weights back into caches, unless they take so many times `settle_ms`."""
 
 

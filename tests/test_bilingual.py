@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from artifact.dataset import Example, read_info, read_split
+from artifact.dataset import Example, read_info, read_split, write_dataset
 from artifact.manifest import Request, read_manifest, seal
 from benchmarks.bilingual.__main__ import write
 from benchmarks.bilingual.record import main as write_record
@@ -80,24 +80,60 @@ def test_names_are_found_in_a_language_they_were_never_told_in(tmp_path):
     assert quality["student/int8"]["low"] > 0.85
 
 
-def test_a_record_holds_what_bundles_said_of_each_language(tmp_path):
-    """Oracle: the evaluation that it is made from, written by hand."""
+def write_run(run, rows):
+    """A run that is evaluated by hand: four words of Arabic and one of English, and what each row said of them."""
+    examples = [
+        Example(text=text, words=((0, 1),), tags=(1,), group=group) for text, group in zip("abcde", GROUPS, strict=True)
+    ]
+    (run / "data").mkdir(parents=True)
+    write_dataset(run / "data", ["X", "Y"], {"test": examples}, task="token-classification", metric="tag_accuracy")
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
-    row = {"quality": interval, "ratio": interval, "agreement": interval, "groups": {"en": interval, "ar": interval}}
-    row |= {"predictions": [[0]]}
-    tree = {
-        "task": "token-classification", "metric": "span_f1", "reference": "a/float32", "labels": ["O"], "truths": [[0]],
-        "rows": {"a/pytorch": row, "a/int8": row | {"groups": {"ar": interval | {"value": 0.55}}}},
+    answers = {
+        name: {"quality": interval, "ratio": interval, "agreement": interval, "groups": {"ar": interval | {"value": value}},
+               "predictions": [[tag] for tag in said]}
+        for name, (value, said) in rows.items()
     }  # fmt: skip
-    run, request = tmp_path / "run", Request(stage="x", version=1, config={}, inputs={})
+    tree = {
+        "task": "token-classification", "metric": "tag_accuracy", "reference": "monolingual/float32",
+        "labels": ["X", "Y"], "truths": [[1]] * 5, "rows": answers,
+    }  # fmt: skip
+    request = Request(stage="x", version=1, config={}, inputs={})
     for folder, kind, facts in (("evaluation", "evaluation", {}), ("models/a", "model", {"training_seconds": 1800.0})):
         (run / folder).mkdir(parents=True)
         (run / folder / f"{kind}.json").write_text(json.dumps(tree))
         seal(run / folder, kind=kind, request=request, lineage={}, facts=facts)
+
+
+GROUPS = ("en", "ar", "ar", "ar", "ar")
+
+
+def test_a_record_holds_what_bundles_said_of_arabic_and_what_each_step_brought(tmp_path):
+    """Oracle: answers written by hand. In Arabic 0, 0, 4, 4 and 3 of four words are right, in English always one."""
     out = tmp_path / "records" / "gigabert.json"
-    command = [f"POS=dev={run}", "--encoder", str(tmp_path / "none"), "--out", str(out), "--failure", "too small"]
-    assert write_record(command) == 0
+    write_run(tmp_path / "run", {
+        "monolingual/pytorch": (0.0, [1, 0, 0, 0, 0]), "monolingual/int8": (0.0, [1, 0, 0, 0, 0]),
+        "transplanted/int8": (0.0, [1, 0, 0, 0, 0]), "bilingual/int8": (1.0, [1] * 5),
+        "teacher/int8": (1.0, [1] * 5), "student/int8": (0.55, [1, 1, 1, 1, 0]),
+    })  # fmt: skip
+    command = [f"POS=dev={tmp_path / 'run'}", "--encoder", str(tmp_path / "none"), "--out", str(out)]
+    assert write_record([*command, "--failure", "too small"]) == 0
     (system,) = read_systems(out.parent).values()
-    assert [(figure.name, figure.value) for figure in system.rows] == [("POS=dev, a/int8, ar", 0.55)]
-    assert (system.hours, system.failures) == (0.5, ("too small",))
-    assert write_record([f"POS={tmp_path}", "--out", str(out)]) == 2
+    names = ("monolingual", "transplanted", "bilingual", "teacher", "student")
+    assert [figure.name for figure in system.rows] == [f"POS=dev, {name}/int8, ar" for name in names]
+    assert system.hours == 0.5
+    assert system.headline.startswith("POS=dev: student/int8 has 55.0 % (40.0 to 60.0) in Arabic (")
+    assert "masked words of both languages +100.0 points (+100.0 to +100.0)" in system.headline
+    assert "half of the layers -25.0 points (-" in system.headline
+    assert [line.partition(":")[0] for line in system.failures] == [
+        "too small",
+        "POS=dev, in Arabic",
+        "POS=dev, in Arabic",
+        "POS=dev, in Arabic",
+    ]
+    assert "a joint vocabulary, untrained, not told from no change: +0.0 points" in system.failures[1]
+
+
+def test_a_record_of_a_run_that_is_not_evaluated_is_refused(tmp_path):
+    """Oracle: exit code 2, and nothing is written."""
+    assert write_record([f"POS={tmp_path}", "--out", str(tmp_path / "gigabert.json")]) == 2
+    assert not (tmp_path / "gigabert.json").exists()

@@ -89,8 +89,10 @@ def write_run(run, rows):
     write_dataset(run / "data", ["X", "Y"], {"test": examples}, task="token-classification", metric="tag_accuracy")
     interval = {"value": 0.5, "low": 0.4, "high": 0.6}
     answers = {
-        name: {"quality": interval, "ratio": interval, "agreement": interval, "groups": {"ar": interval | {"value": value}},
-               "predictions": [[tag] for tag in said]}
+        name: {
+            "quality": interval, "ratio": interval, "agreement": interval,
+            "groups": {"ar": interval | {"value": value}}, "predictions": [[tag] for tag in said],
+        }
         for name, (value, said) in rows.items()
     }  # fmt: skip
     tree = {

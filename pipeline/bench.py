@@ -27,7 +27,8 @@ from pipeline.results import Benchmark, SpeedRow
 from pipeline.rows import measured_inputs, opener, threads_of
 from pipeline.rows_config import is_optional
 from pipeline.tasks import TASKS
-from serve.latency.in_process import Contestant, Lose, Measured, measure, thread_environment
+from serve.latency.contestant import Contestant, thread_environment
+from serve.latency.in_process import Lose, Measured, measure
 from serve.threads import available_cores
 
 VERSION = 4

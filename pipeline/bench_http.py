@@ -21,7 +21,7 @@ from pipeline.rows import CALIBRATION
 from pipeline.rows_config import BASELINE, CASCADE, PYTORCH, is_served
 from serve.command import environment_of
 from serve.latency.client import HOST, Target
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 from serve.latency.over_http import MeasuredTarget, measure_client_overhead_ms, measure_over_http
 from serve.latency.server import Server, Service, free_port, running
 from serve.settings import Settings

@@ -96,6 +96,7 @@ def make_workload(
         texts=tuple(texts[index] for index in chosen),
         rounds=config.rounds,
         calls_per_round=config.calls_per_round,
+        openings=config.openings,
         settle_ms=config.settle_ms,
         parts=config.parts,
         batch_size=config.batch_size,

@@ -14,7 +14,8 @@ from typing import Any
 from serve.bundle import Bundle, BundleInfo
 from serve.engine import Outputs, Tokens
 from serve.latency.memory import peak_memory_bytes
-from serve.latency.plan import Asked, Round, Task, settle, time_calls
+from serve.latency.plan import Asked, Round, Task
+from serve.latency.timing import settle, time_calls
 from serve.latency.worker import work
 from serve.runtime import BATCH_TOKENS, Runtime
 from serve.session import open_session, open_tokenizer

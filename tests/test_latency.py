@@ -11,14 +11,17 @@ from functools import partial
 import pytest
 
 from artifact.errors import BenchError
-from serve.latency.in_process import Contestant, child_environment, last_error, measure
+from serve.latency.contestant import Contestant, child_environment, last_error
+from serve.latency.in_process import measure
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.placement import dealt
-from serve.latency.plan import WarmUpLimits, Workload, is_flat, settle, warm_up
+from serve.latency.plan import Workload
+from serve.latency.timing import WarmUpLimits, is_flat, settle, warm_up
 from serve.latency.turns import take_turns
 
 WORKLOAD = Workload(
     settle_ms=0.0,
+    openings=1,
     texts=("a", "bb", "ccc", "dddd", "eeeee"),
     rounds=4,
     calls_per_round=3,
@@ -28,7 +31,7 @@ WORKLOAD = Workload(
 )
 MIXED = Workload(
     texts=("a", "bb", "ccc", "dddd", "eeeee"), rounds=2, calls_per_round=2, batch_size=2, batches_per_round=1,
-    settle_ms=0.0, seed=7, streams=2, queries_per_round=2,
+    settle_ms=0.0, openings=1, seed=7, streams=2, queries_per_round=2,
     by_length={4: ("w w", "x x", "y y"), 16: ("long",)}, calls_per_length=2,
 )  # fmt: skip
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=0.5)
@@ -39,8 +42,8 @@ class Sleeper:
 
     def __init__(self, log, dies_at=None):
         self.log, self.dies_at, self.calls = log, dies_at, 0
-        with log.with_suffix(".opened").open("a") as file:
-            file.write("x")
+        with log.with_name("opened").open("a") as file:
+            file.write(f"{log.stem} ")
         self.threads = int(os.environ["OMP_NUM_THREADS"])
         self.size_bytes = 123
 
@@ -64,6 +67,13 @@ class Stubborn(Sleeper):
 
 def refuse():
     raise ValueError("the graph has no outputs")
+
+
+def open_once(mark, log):
+    if mark.exists():
+        raise ValueError("already open")
+    mark.touch()
+    return Sleeper(log)
 
 
 def contestants(folder, *names, **options):
@@ -182,6 +192,32 @@ def test_a_lost_contestant_is_borne_by_who_asks_for_it(tmp_path):
     }
 
 
+def test_all_are_opened_anew_in_the_other_order(tmp_path):
+    """Oracle: the engines' own record of when they were made; rounds beyond those asked for go on in the same way."""
+    asked = iter([4, 0])
+    several = replace(WORKLOAD, openings=2)
+    rows = measure(contestants(tmp_path, "one", "two"), several, limits=SHORT, more=lambda _taken: next(asked))
+    assert (tmp_path / "opened").read_text().split() == ["one", "two", "two", "one"] * 2
+    assert [[turn.index for turn in row.rounds] for row in rows] == [list(range(8))] * 2
+    assert [several.opening(index) for index in range(6)] == [0, 0, 1, 1, 2, 2]
+    assert [replace(WORKLOAD, rounds=5, openings=2).opening(index) for index in range(7)] == [0, 0, 0, 1, 1, 1, 2]
+    assert [replace(WORKLOAD, rounds=1, openings=2).opening(index) for index in range(2)] == [0, 1]
+
+
+def test_one_that_does_not_open_again_is_lost_alone(tmp_path):
+    """Oracle: a factory that works once; the other one has all rounds, and who asks for all hears why."""
+    once, lost = tmp_path / "once", {}
+    (healthy,) = contestants(tmp_path, "healthy")
+    fickle = Contestant(name="fickle", factory=partial(open_once, once, tmp_path / "fickle.log"), threads=1)
+    both, several = [healthy, fickle], replace(WORKLOAD, openings=2)
+    rows = measure(both, several, limits=SHORT, lose=lost.__setitem__)
+    assert [(row.name, len(row.rounds)) for row in rows] == [("healthy", 4)]
+    assert "already open" in lost["fickle"].problem
+    once.unlink()
+    with pytest.raises(BenchError, match=r"fickle died .* already open"):
+        measure(both, several, limits=SHORT)
+
+
 def test_threads_that_were_not_asked_for(tmp_path):
     """Oracle: an engine that takes one more than its environment says."""
     stubborn = Contestant(name="stubborn", factory=partial(Stubborn, tmp_path / "log"), threads=1)
@@ -232,7 +268,7 @@ def test_a_contestant_settles_before_it_is_timed(monkeypatch):
         asked.append(text)
         now[0] += 1_000_000 * took_ms
 
-    monkeypatch.setattr("serve.latency.plan.time.perf_counter_ns", lambda: now[0])
+    monkeypatch.setattr("serve.latency.timing.time.perf_counter_ns", lambda: now[0])
     for took_ms, settle_ms, calls in ((3, 10.0, 8), (1, 10.0, 10), (13, 10.0, 5), (90, 10.0, 1), (3, 0.0, 1)):
         asked.clear()
         settle(partial(call, took_ms=took_ms), ["a", "b"], settle_ms)
@@ -292,7 +328,7 @@ def test_more_rounds_while_they_are_asked_for(tmp_path):
         assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, *[0] * 5]
         assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 5
         assert all((len(turn.single_ms), turn.batch_texts) == (2, 2) for turn in row.rounds)
-        assert [len((tmp_path / f"{row.name}.opened").read_text())] == [1]
+    assert (tmp_path / "opened").read_text().split() == ["one", "two", "two", "one"] * 2, "once for every two rounds"
 
 
 def test_last_error_keeps_the_lines_below_the_message():

@@ -12,8 +12,9 @@ from artifact.errors import BenchError
 from pipeline.bench_http import check_threads_of
 from serve.latency.client import Connection, Target
 from serve.latency.over_http import measure_client_overhead_ms, measure_over_http
-from serve.latency.plan import WarmUpLimits, Workload
+from serve.latency.plan import Workload
 from serve.latency.server import Service, free_port, running
+from serve.latency.timing import WarmUpLimits
 
 SHORT = WarmUpLimits(calls_per_block=2, max_calls=6, max_seconds=1.0)
 WORKLOAD = Workload(

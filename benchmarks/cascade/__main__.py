@@ -24,7 +24,8 @@ from benchmarks.cascade.page import write_page
 from pipeline.bench_config import BenchConfig
 from pipeline.bench_inputs import make_workload
 from pipeline.machine import fingerprint, load_average
-from serve.latency.in_process import Contestant, measure
+from serve.latency.contestant import Contestant
+from serve.latency.in_process import measure
 from serve.runtime import Runtime
 from serve.trust.bound import fewest
 from serve.trust.calibration import calibrate

@@ -12,7 +12,7 @@ from tokenizers import Encoding, Tokenizer
 from artifact.dataset import Example
 from artifact.progress import progress
 from benchmarks.export.make import Made
-from serve.latency.plan import SETTLE_MS, settle
+from serve.latency.timing import SETTLE_MS, settle
 from serve.session import serving_options
 
 BATCH = 32

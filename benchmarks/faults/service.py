@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from artifact.errors import BenchError
 from benchmarks.serve.contestants import ROOT
 from benchmarks.serve.texts import Sized, mixed_texts
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 from serve.latency.server import Server, Service, free_port, running
 from serve.load.client import BROKEN, Address, Line, Reply, ask_once, connect, dial, make_request
 from serve.load.loops import closed_loop

@@ -22,7 +22,8 @@ from benchmarks.gate.rules import Plan, look, run_memory_gate, run_speed_gate
 from benchmarks.gate.slowed import open_slowed
 from pipeline.machine import fingerprint, load_average
 from serve.bundle import open_bundle
-from serve.latency.in_process import Contestant, measure
+from serve.latency.contestant import Contestant
+from serve.latency.in_process import measure
 from serve.latency.plan import Round, Workload
 from serve.runtime import Runtime
 

@@ -17,7 +17,8 @@ from artifact.dataset import read_split
 from artifact.progress import progress
 from benchmarks.latency.by_hand import time_by_hand
 from pipeline.bench_config import BenchConfig
-from serve.latency.plan import SETTLE_MS, Task, WarmUpLimits, Workload, settle, warm_up
+from serve.latency.plan import Task, Workload
+from serve.latency.timing import SETTLE_MS, WarmUpLimits, settle, warm_up
 from serve.latency.worker import work
 from serve.runtime import Runtime
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from artifact.progress import progress
-from serve.latency.plan import time_calls
+from serve.latency.timing import time_calls
 
 BUSY_MS = 1.0
 

@@ -9,8 +9,10 @@ from typing import Any
 from artifact.dataset import read_split
 from pipeline.rows import opener
 from pipeline.statistics import ratio_of_medians
-from serve.latency.in_process import Contestant, measure
-from serve.latency.plan import SETTLE_CALLS, SETTLE_MS, SETTLE_TIMES, Workload, is_settled
+from serve.latency.contestant import Contestant
+from serve.latency.in_process import measure
+from serve.latency.plan import Workload
+from serve.latency.timing import SETTLE_CALLS, SETTLE_MS, SETTLE_TIMES, is_settled
 
 TEXTS = 256
 TURNS = 5

@@ -15,7 +15,7 @@ from artifact.manifest import write_json
 from artifact.progress import say
 from benchmarks.omission.page import write_page
 from pipeline.machine import fingerprint, load_average
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 from serve.latency.server import Service, free_port, running
 from serve.load.client import Address, make_request
 from serve.load.clock import run_on_time

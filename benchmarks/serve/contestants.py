@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from artifact.errors import BenchError
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 from serve.latency.server import Service, free_port
 from serve.load.client import make_request
 

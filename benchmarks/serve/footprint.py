@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.serve.contestants import ROOT, name_alone
 from benchmarks.serve.texts import Sized
 from serve.bundle import open_bundle, size_of
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.server import Server, Service, free_port, running
 from serve.load.client import Address, dial, make_request

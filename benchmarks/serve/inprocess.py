@@ -19,7 +19,7 @@ import numpy as np
 
 from artifact.errors import BenchError
 from benchmarks.serve.contestants import ROOT
-from serve.latency.in_process import child_environment
+from serve.latency.contestant import child_environment
 
 Run = Callable[[Sequence[str]], object]
 

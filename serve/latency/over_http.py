@@ -19,21 +19,10 @@ from queue import Empty, SimpleQueue
 
 from artifact.progress import progress
 from serve.latency.client import Connection, Target
-from serve.latency.in_process import child_environment
-from serve.latency.plan import (
-    Asked,
-    Keep,
-    Round,
-    Task,
-    WarmUp,
-    WarmUpLimits,
-    Workload,
-    settle,
-    time_after,
-    time_calls,
-    warm_up,
-)
+from serve.latency.contestant import child_environment
+from serve.latency.plan import Asked, Keep, Round, Task, Workload
 from serve.latency.server import Service, free_port, running
+from serve.latency.timing import WarmUp, WarmUpLimits, settle, time_after, time_calls, warm_up
 from serve.latency.turns import take_turns
 
 CONNECTIONS = 8

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 from serve.latency.memory import peak_memory_bytes
 from serve.latency.placement import dealt
-from serve.latency.plan import Asked, Round, Task, WarmUp, WarmUpLimits, settle, time_after, time_calls, warm_up
+from serve.latency.plan import Asked, Round, Task
+from serve.latency.timing import WarmUp, WarmUpLimits, settle, time_after, time_calls, warm_up
 
 
 class Measurable(Protocol):

@@ -13,6 +13,7 @@ from serve.cgroup import CGROUPS, MEMBERSHIP, granted_bytes, granted_cores
 from serve.threads import available_cores
 
 CPUINFO = Path("/proc/cpuinfo")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 FLAGS = (
@@ -38,6 +39,7 @@ def fingerprint(cpuinfo: Path = CPUINFO, cgroups: Path = CGROUPS, membership: Pa
         "usable_cores": available_cores(),
         "cgroup_cores": granted_cores(cgroups, membership),
         "governor": _governor(),
+        "huge_pages": _huge_pages(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
         "cgroup_memory_gib": memory_bytes and round(memory_bytes / 2**30, 1),
         "kernel": f"{platform.system()} {platform.release()}",
@@ -59,6 +61,15 @@ def _first_processor(cpuinfo: Path) -> dict[str, str]:
     first = cpuinfo.read_text(encoding="utf-8", errors="replace").split("\n\n", 1)[0]
     pairs = (line.partition(":") for line in first.splitlines())
     return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _huge_pages() -> str | None:
+    """To whom the kernel grants them: always, madvise (who asks: the service and every contestant do) or never."""
+    try:
+        chosen = HUGE_PAGES.read_text(encoding="ascii")
+    except OSError:
+        return None
+    return chosen.partition("[")[2].partition("]")[0] or None
 
 
 def _governor() -> str | None:

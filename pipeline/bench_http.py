@@ -4,7 +4,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +66,8 @@ def measure_http(
     with _serving(config, rows, root) as servers:
         targets = [_target(row, root, servers[row], inputs) for row in rows]
         if config.http:
-            load = measure_over_http(targets, inputs.workload, keep=keep("http"))
+            workload = replace(inputs.workload, rounds=min(config.rounds, config.http_rounds))
+            load = measure_over_http(targets, workload, keep=keep("http"))
             closed = {target.name: _row(target, root, servers[target.name], config.threads) for target in load.targets}
             facts["http"] = {target.name: summarize(target) for target in load.targets}
             facts["client_cpu_share"] = round(load.client_cpu_share, 3)

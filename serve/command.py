@@ -11,7 +11,6 @@ from types import FrameType
 from artifact.errors import ServeError
 from artifact.progress import say
 from serve.config import follow_environment, read_service_config
-from serve.huge_pages import with_huge_pages
 from serve.settings import (
     BUNDLES,
     CACHE,
@@ -42,7 +41,7 @@ def serve_command(settings: Settings, host: str = "127.0.0.1", port: int = 3000,
     say(f"serving {', '.join(settings.bundles)} on http://{host}:{port}")
     with tempfile.TemporaryDirectory(prefix="understudy-") as home:
         asked = environment_of(settings, plan, Path(home)) | {CHECKED: "1"}
-        os.environ.update(with_huge_pages({**hosts_of(host), **os.environ, **asked}))
+        os.environ.update({**hosts_of(host), **os.environ, **asked})
         return _supervise(host, port)
 
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from artifact.errors import UnderstudyError
 from serve.bundle import Bundle, open_bundle
 from serve.config import follow_environment, read_service_config
+from serve.huge_pages import VARIABLE, with_huge_pages
 from serve.settings import (
     CHECKED,
     THREADS,
@@ -120,6 +121,7 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     traffic={"timeout": 60},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    envs=[{"name": VARIABLE, "value": with_huge_pages(os.environ)[VARIABLE]}],  # of its workers, whoever starts them
 )
 class Understudy:
     """Teacher and student behind one address."""

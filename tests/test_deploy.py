@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from serve.config import read_service_config
-from serve.huge_pages import with_huge_pages
 from serve.settings import CONFIG, WORKERS
 
 with warnings.catch_warnings():
@@ -123,8 +122,6 @@ def test_pods_agree_with_the_service():
     assert pod["securityContext"]["runAsNonRoot"]
     assert f"BENTOML_HOME={mounts['tmp']['mountPath']}/" in recipe
     assert not mounts["tmp"].get("readOnly")
-    ((tunables, value),) = with_huge_pages({}).items()
-    assert f"{tunables}={value} " in recipe
 
 
 def test_a_pod_drains_before_it_is_killed():

@@ -9,6 +9,7 @@ import warnings
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import yaml
 from serve_bundles import make_bundle
@@ -18,6 +19,7 @@ from artifact.errors import ArtifactError, ServeError
 from artifact.manifest import open_artifact
 from serve.__main__ import main, name_bundles
 from serve.config import read_service_config
+from serve.huge_pages import VARIABLE, with_huge_pages
 from serve.package import package
 from serve.settings import check_settings, parse_bundles, read_count, read_settings
 
@@ -128,6 +130,10 @@ def test_real_service_answers_and_ends_cleanly(bundle, tmp_path):
             assert httpx.get(url + probe).status_code == 200
         assert 'route="/predict",status="200"' in httpx.get(f"{url}/metrics").text
         assert "<title>Understudy</title>" in httpx.get(url).text
+        port = int(url.rpartition(":")[2])
+        listening = [each for each in psutil.Process().children(recursive=True) if listens(each, port)]
+        assert len(listening) > 1, "the supervisor and its worker hold the same socket"
+        assert listening[-1].environ()[VARIABLE] == with_huge_pages({})[VARIABLE]
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
     text = (tmp_path / "log").read_text()
@@ -135,6 +141,10 @@ def test_real_service_answers_and_ends_cleanly(bundle, tmp_path):
     assert url in text
     assert "wake me" not in text
     assert "/predict" not in text
+
+
+def listens(process: psutil.Process, port: int) -> bool:
+    return any(each.laddr.port == port for each in process.net_connections() if each.status == psutil.CONN_LISTEN)
 
 
 def check_malformed(url: str) -> None:

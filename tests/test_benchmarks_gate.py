@@ -229,10 +229,11 @@ def write_results(folder):
         "seconds": [3.0] * 100,
         "load_average": [1.9] + [0.1] * 99,
     }
+    uneven = condition["outcomes"] | {speed.SAME: outcomes("pass", 51, 1.02) + outcomes("pass", 49, 0.9)}
     machine = {"processor": "one", "usable_cores": 2}
     found = {
         "speed": {"model": "tiny", "precision": "int8", "threads": 2, "share": 0.1, "plan": asdict(Plan()),
-                  "machine": machine, "conditions": {"quiet": condition, "neighbour": condition}},
+                  "machine": machine, "conditions": {"quiet": condition, "neighbour": condition | {"outcomes": uneven}}},
         "answers": {"accuracies": {"float32": 0.96, "int8": 0.95}, "pool": 4500, "examples": 4500,
                     "cases": {"the same answers": {"loss": 0.0, "discordance": 0.0,
                                                    "outcomes": outcomes("pass", 100, 1.0)}}},
@@ -251,8 +252,16 @@ def test_the_page_says_what_was_counted(tmp_path):
     write_results(tmp_path / "results")
     page.write_page(tmp_path / "results", tmp_path / "gates.md")
     text = (tmp_path / "gates.md").read_text()
-    assert "| quiet | identical | 100 | 99 | 0 | 1 | fails ≤ 1%: **holds** (0.0% to 3.7%) | 10 |" in text
-    assert "| neighbour | 10 % slower | 100 | 0 | 94 | 6 | caught ≥ 95%: **missed** (87.5% to 97.2%) | 10 |" in text
+    assert (
+        "| quiet | identical | 100 | 99 | 0 | 1 | fails ≤ 1%: **holds** (0.0% to 3.7%) | 10 | 1.000 (1.000 to 1.000) |"
+        in text
+    )
+    assert "* quiet: identical ones are found 1.0000 times as fast, at most 1% off: **holds**." in text
+    assert "* neighbour: identical ones are found 1.0200 times as fast, at most 1% off: **missed**." in text
+    assert (
+        "| neighbour | 10 % slower | 100 | 0 | 94 | 6 | caught ≥ 95%: **missed** (87.5% to 97.2%) | 10 | 0.909 (0.909 to 0.945) |"
+        in text
+    )
     assert "| the same answers | 0.00% | 0.00% | 100 | 100 | 0 | 0 | fails ≤ 1%: **holds** (0.0% to 3.7%) |" in text
     assert "| 1% | 4% | 1,000 | 0 | 900 | 100 | caught ≥ 95%: **missed**" in text
     assert "| quiet | exactly at the bound | 1,000 | 0 | 1,000 | 0 | decided 100.0%" in text

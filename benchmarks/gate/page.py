@@ -3,8 +3,10 @@
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, median
 from typing import Any
+
+import numpy as np
 
 from benchmarks.gate.plot import plot_runs
 from benchmarks.gate.rules import MEMORY, QUALITY, SPEED, Outcome, summarize
@@ -12,6 +14,9 @@ from pipeline.statistics import wilson
 
 FALSE_FAILS, CAUGHT = 0.01, 0.95
 """The bars: the largest share of runs that may fail what is identical, the smallest that must fail what is worse."""
+ONE_SIDED = 0.01
+"""How far from 1 the median run may find the speeds of what is identical."""
+SHOWN = 0.9
 QUIET_LOAD = 0.5
 """Load average for each core, before the first run, above which others were at work."""
 FEWEST_RUNS = 100
@@ -44,17 +49,21 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
         f"the same bundle again, and the same bundle spinning after each call for {found['share']:.0%} of its time. "
         f"Every run opens all three anew and lets them take turns: {plan['rounds']} rounds of {plan['calls']} single "
         f"texts, each round in {plan.get('parts', 1)} parts, then twice as many while a gate is open, at most "
-        f"{plan['max_rounds']}. The *neighbour* burns one core all the while.\n"
+        f"{plan['max_rounds']}. In the first {plan['rounds']} rounds each is started "
+        f"{_times(plan.get('openings', 1))}. The *neighbour* burns one core all the while. *Found* is the ratio of "
+        f"speeds that a run found, its median over all runs and the middle {SHOWN:.0%} of them.\n"
     )
     yield "![the interval of every run](gates-runs.svg)\n"
-    yield _row(("machine", "candidate", *COLUMNS, "bar", "mean rounds"))
-    yield _rule(2, 6)
+    yield _row(("machine", "candidate", *COLUMNS, "bar", "mean rounds", "found"))
+    yield _rule(2, 7)
     for condition, about in found["conditions"].items():
         for name, outcomes in about["outcomes"].items():
             summary = summarize([Outcome(**outcome) for outcome in outcomes])
             verdict = judge_bar(summary, identical=name == "identical")
-            yield _row((condition, name, *_counts(summary), verdict, summary["mean_rounds"]))
+            ratio = _middle([outcome["value"] for outcome in outcomes])
+            yield _row((condition, name, *_counts(summary), verdict, summary["mean_rounds"], ratio))
     yield ""
+    yield from _equals(found["conditions"])
     for condition, about in found["conditions"].items():
         yield (
             f"* {condition}: the reference's median is {about['p50_ms']:.2f} ms; a run takes "
@@ -66,6 +75,24 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
     if max(loads, default=0) > QUIET_LOAD * machine["usable_cores"]:
         yield f"\n**Not quiet**: the load average was {max(loads)} before the first of the quiet runs."
     yield f"\n*{machine.get('processor') or machine['architecture']}, {machine['usable_cores']} cores.*"
+
+
+def _equals(conditions: Mapping[str, Any]) -> Iterator[str]:
+    """Whether runs err to one side: no number of rounds shows what each run gets wrong alike."""
+    for condition, about in conditions.items():
+        found = median(outcome["value"] for outcome in about["outcomes"]["identical"])
+        word = "**holds**" if abs(found - 1) <= ONE_SIDED else "**missed**"
+        yield f"* {condition}: identical ones are found {found:.4f} times as fast, at most {ONE_SIDED:.0%} off: {word}."
+
+
+def _middle(values: Sequence[float]) -> str:
+    """The median, and between which values the middle `SHOWN` of them lie."""
+    low, high = np.quantile(values, [0.5 - SHOWN / 2, 0.5 + SHOWN / 2])
+    return f"{median(values):.3f} ({low:.3f} to {high:.3f})"
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice, the second time in the reverse order"}.get(count, f"{count} times, in turn reversed")
 
 
 def _memory(conditions: Mapping[str, Any]) -> Iterator[str]:

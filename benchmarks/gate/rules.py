@@ -43,6 +43,8 @@ class Plan:
     """Single texts of a round."""
     parts: int = _BENCH.parts
     """In which each contestant answers them, in turns."""
+    openings: int = _BENCH.openings
+    """So often all are started in these rounds."""
 
     @property
     def looks(self) -> tuple[int, ...]:

@@ -98,6 +98,7 @@ def measure_run(subject: Subject, condition: Condition, number: int, writer: Wri
         rounds=plan.rounds,
         calls_per_round=plan.calls,
         parts=plan.parts,
+        openings=plan.openings,
         batch_size=1,
         batches_per_round=0,  # throughput is not judged here
         seed=number,

@@ -233,7 +233,8 @@ def write_results(folder):
     machine = {"processor": "one", "usable_cores": 2}
     found = {
         "speed": {"model": "tiny", "precision": "int8", "threads": 2, "share": 0.1, "plan": asdict(Plan()),
-                  "machine": machine, "conditions": {"quiet": condition, "neighbour": condition | {"outcomes": uneven}}},
+                  "machine": machine,
+                  "conditions": {"quiet": condition, "neighbour": condition | {"outcomes": uneven}}},
         "answers": {"accuracies": {"float32": 0.96, "int8": 0.95}, "pool": 4500, "examples": 4500,
                     "cases": {"the same answers": {"loss": 0.0, "discordance": 0.0,
                                                    "outcomes": outcomes("pass", 100, 1.0)}}},

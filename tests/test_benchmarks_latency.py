@@ -7,7 +7,7 @@ import pytest
 from serve_bundles import LABELS, WORDS, make_bundle
 
 from artifact.dataset import Example, write_dataset
-from benchmarks.latency import page
+from benchmarks.latency import page, pages
 from benchmarks.latency.__main__ import main
 from benchmarks.latency.agreement import BARE, OURS, SAME_CALL, time_plainly
 from benchmarks.latency.by_hand import answer, time_by_hand
@@ -108,7 +108,22 @@ def write_results(folder):
         "threads": 2,
         "single_ms": {"tiny/int8": turns, "tiny/float32": [[*[12.0] * 4, 3.0, *[2.9] * 35]] * 8},
     }
-    for name, found in (("overhead", overhead), ("agreement-tiny-int8", agreement), ("settling", settling)):
+    rows = {
+        kind: {"single_ms": [[ms] * 4] * 8, "texts_per_second": [1000 / ms] * 8, "peak_memory_bytes": peak}
+        for kind, ms, peak in (("small", 2.0, 100_000_000), ("huge", 1.8, 103_000_000))
+    }
+    equals = dict.fromkeys(pages.PLACES, rows["huge"])
+    late = equals | {pages.PLACES[3]: rows["huge"] | {"single_ms": [[1.6] * 4] * 8}}
+    memory = {
+        "threads": 2, "rows": {"tiny/int8": rows}, "order_of": "tiny/int8",
+        "order": {"small, started once": [equals, late], "huge, started once": [equals, equals]},
+    }  # fmt: skip
+    for name, found in (
+        ("pages", memory),
+        ("overhead", overhead),
+        ("agreement-tiny-int8", agreement),
+        ("settling", settling),
+    ):
         (folder / f"{name}.json").write_text(json.dumps(about | found))
 
 
@@ -125,7 +140,13 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert "| tiny/int8 | 2.000 | 2.000 | 2.000 | 2.000 | 1.000 |" in text
     assert "| 1.000 | +0.0 % [+0.0, +0.0] | at most 3%: **holds** |" in text
     assert "| 2.900 | +3.4 % [+3.4, +3.4] | at most 3%: **missed** |" in text
-    assert text.count("**Provisional**: the load average was 1.5 before") == 3
+    assert "| tiny/int8 | 2.000 | 1.800 | 0.900 [0.900, 0.900] | 1.11x | +3.0 |" in text
+    # ln(1.6 / 1.8) is -0.1178: of one run in two the last is three quarters of that off, the others a quarter.
+    others = " | ".join(["+1.5 % ± 1.5"] * 3)
+    assert f"| small, started once | {others} | -4.4 % ± 4.4 | at most 1% apart: **missed** |" in text
+    equal = " | ".join(["+0.0 % ± 0.0"] * 4)
+    assert f"| huge, started once | {equal} | at most 1% apart: **holds** |" in text
+    assert text.count("**Provisional**: the load average was 1.5 before") == 4
 
 
 def test_the_first_call_after_a_turn_has_settled():
@@ -136,7 +157,7 @@ def test_the_first_call_after_a_turn_has_settled():
     assert (settled, last) == ([[1.5], [5.0], [0.7]], [[1.0] * 10] * 3)
 
 
-def test_the_whole_benchmark(tmp_path):
+def test_the_whole_benchmark(tmp_path, monkeypatch):
     """Oracle: the loops asked for, each with its rounds and calls; a page with both sections."""
     bundle = make_bundle(tmp_path / "bundles" / "student")
     random = np.random.default_rng(5)
@@ -149,6 +170,15 @@ def test_the_whole_benchmark(tmp_path):
     make_bundle(tmp_path / "bundles" / "teacher", name="teacher")
     main(["settling", "--out", str(tmp_path), "--rows", "student/int8", "teacher/float32",
           "--threads", "1", "--rounds", "1", *places])  # fmt: skip
+    monkeypatch.setattr(pages, "STARTS", 1)
+    monkeypatch.setattr(pages, "ORDER_ROUNDS", 1)
+    monkeypatch.setattr(pages, "CASES", {"once": ("huge", 1)})
+    main(["pages", "--out", str(tmp_path), "--rows", "student/int8", "--threads", "1", "--rounds", "1", "--runs", "1",
+          *places])  # fmt: skip
+    found = json.loads((tmp_path / "results" / "pages.json").read_text())
+    assert {row: list(kinds) for row, kinds in found["rows"].items()} == {"student/int8": ["small", "huge"]}
+    assert {case: [list(run) for run in runs] for case, runs in found["order"].items()} == {"once": [[*pages.PLACES]]}
+    assert "## Where the memory lies" in (tmp_path / "latency.md").read_text()
     found = json.loads((tmp_path / "results" / "settling.json").read_text())
     assert {row: [len(turn) for turn in turns] for row, turns in found["single_ms"].items()} == {
         "student/int8": [CALLS] * TURNS, "teacher/float32": [CALLS] * TURNS,

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.latency.agreement import BARE, OURS, SAME_CALL
+from benchmarks.latency.pages import pages_table
 from benchmarks.latency.settling import settling_table
 from pipeline.results import Interval
 from pipeline.statistics import median_of_rounds, ratio_of_medians
@@ -97,7 +98,10 @@ def _p50(rounds: list[list[float]]) -> float:
     return median(sample for turn in rounds for sample in turn)
 
 
-SECTIONS = {"overhead": _overhead, "settling": partial(settling_table, bar=AGREEMENT), "agreement": _agreement}
+SECTIONS = {
+    "overhead": _overhead, "settling": partial(settling_table, bar=AGREEMENT), "pages": pages_table,
+    "agreement": _agreement,
+}  # fmt: skip
 
 
 def judge_agreement(times: Interval) -> str:

@@ -7,8 +7,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from typing import IO, TypeVar
 
@@ -38,6 +38,8 @@ class Contestant:
     """Threads it may use; set in its environment before Python starts, and what its engine must then say it has."""
     max_tokens: int | None = None
     """Longest text it reads whole; fixed lengths beyond it are not asked of it. None: any."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Of its process, over what all have (`child_environment`)."""
 
 
 def last_error(log: str) -> str:
@@ -76,7 +78,7 @@ class Worker:
             self.started_ns = time.perf_counter_ns()
             self._process = subprocess.Popen(
                 [sys.executable, "-c", WORKER, str(theirs.fileno())],
-                env=child_environment(contestant.threads),
+                env=child_environment(contestant.threads) | dict(contestant.environment),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

@@ -17,6 +17,7 @@ from pipeline.load_options import add_load
 from pipeline.report_command import add_report_options, report_from
 from pipeline.score_command import add_score
 from serve.__main__ import add_options, serve_from
+from serve.huge_pages import with_huge_pages
 
 STAGES = {
     "distill": "train the models of a recipe",
@@ -31,9 +32,11 @@ ENVIRONMENT = {
     "TOKENIZERS_PARALLELISM": "false",
     "BENTOML_DO_NOT_TRACK": "True",
     "GOMP_SPINCOUNT": "10000",
+    **with_huge_pages({}),
 }
-"""Set before the libraries are imported, and only where the user has not chosen. Our own progress is enough; and
-threads that spin for long make training a tenth as fast as soon as another program uses a core (docs/log.md)."""
+"""Set before the libraries are imported, and only where the user has not chosen. Our own progress is enough; threads
+that spin for long make training a tenth as fast as soon as another program uses a core; and processes that we start
+have their memory in huge pages (docs/log.md)."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -218,6 +218,15 @@ def test_one_that_does_not_open_again_is_lost_alone(tmp_path):
         measure(both, several, limits=SHORT)
 
 
+def test_a_folder_of_the_same_name_is_not_imported(tmp_path, monkeypatch):
+    """Oracle: a package `serve` where the command is given, which raises when it is imported."""
+    (tmp_path / "serve").mkdir()
+    (tmp_path / "serve" / "__init__.py").write_text("raise ImportError('somebody else')")
+    monkeypatch.chdir(tmp_path)
+    (row,) = measure(contestants(tmp_path, "one"), WORKLOAD, limits=SHORT)
+    assert len(row.rounds) == WORKLOAD.rounds
+
+
 def test_threads_that_were_not_asked_for(tmp_path):
     """Oracle: an engine that takes one more than its environment says."""
     stubborn = Contestant(name="stubborn", factory=partial(Stubborn, tmp_path / "log"), threads=1)

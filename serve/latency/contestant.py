@@ -52,10 +52,13 @@ def last_error(log: str) -> str:
 def child_environment(threads: int) -> dict[str, str]:
     """The environment of a child: ours, with every thread pool held to `threads` and the import path handed on.
 
-    Its memory is in huge pages, as that of the service.
+    It imports what we import, whatever folders are called where it is started. Its memory is in huge pages, as that of
+    the service.
     """
     ours = {name: value for name, value in os.environ.items() if name not in WAITING_VARIABLES}
-    return with_huge_pages(ours | thread_environment(threads) | {"PYTHONPATH": os.pathsep.join(sys.path)})
+    return with_huge_pages(
+        ours | thread_environment(threads) | {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONSAFEPATH": "1"}
+    )
 
 
 def thread_environment(threads: int) -> dict[str, str]:

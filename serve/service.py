@@ -121,7 +121,7 @@ def build_app(environment: Mapping[str, str], root: Path = ROOT) -> Starlette:
     traffic={"timeout": 60},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
-    envs=[{"name": VARIABLE, "value": with_huge_pages(os.environ)[VARIABLE]}],  # of its workers, whoever starts them
+    envs=[{"name": VARIABLE, "value": with_huge_pages({})[VARIABLE]}],  # of its workers, where nobody has set it
 )
 class Understudy:
     """Teacher and student behind one address."""

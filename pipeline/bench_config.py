@@ -43,8 +43,8 @@ class BenchConfig(Config):
     """Parts in which a round's single texts are answered, the contestants in turns part by part: the shorter a turn,
     the less of what the machine does meanwhile falls on one contestant alone."""
     openings: int = Field(default=2, gt=0)
-    """So often the contestants are started in these rounds, each time in the reverse order: who is started early was up
-    to 3 % slower than its equal, by where its memory lay. As often again in as many rounds more."""
+    """So often the contestants are started in these rounds, each time in the reverse order: who is started early
+    is slower than its equal where memory is in small pages. As often again in as many rounds more."""
     settle_ms: float = Field(default=SETTLE_MS, ge=0)
     """Milliseconds at the start of each turn in which a contestant answers untimed, for 8 calls at least unless those
     take over six times as long: who was idle while others had their turns is slow at first."""

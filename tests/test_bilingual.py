@@ -112,17 +112,20 @@ GROUPS = ("en", "ar", "ar", "ar", "ar")
 def test_a_record_holds_what_bundles_said_of_arabic_and_what_each_step_brought(tmp_path):
     """Oracle: answers written by hand. In Arabic 0, 0, 4, 4 and 3 of four words are right, in English always one."""
     out = tmp_path / "records" / "gigabert.json"
-    write_run(tmp_path / "run", {
+    write_run(tmp_path / "gigabert-pos-dev", {
         "monolingual/pytorch": (0.0, [1, 0, 0, 0, 0]), "monolingual/int8": (0.0, [1, 0, 0, 0, 0]),
         "transplanted/int8": (0.0, [1, 0, 0, 0, 0]), "bilingual/int8": (1.0, [1] * 5),
         "teacher/int8": (1.0, [1] * 5), "student/int8": (0.55, [1, 1, 1, 1, 0]),
     })  # fmt: skip
-    command = [f"POS=dev={tmp_path / 'run'}", "--encoder", str(tmp_path / "none"), "--out", str(out)]
+    command = [f"POS=dev={tmp_path / 'gigabert-pos-dev'}", "--encoder", str(tmp_path / "none"), "--out", str(out)]
     assert write_record([*command, "--failure", "too small"]) == 0
     (system,) = read_systems(out.parent).values()
     names = ("monolingual", "transplanted", "bilingual", "teacher", "student")
     assert [figure.name for figure in system.rows] == [f"POS=dev, {name}/int8, ar" for name in names]
     assert system.hours == 0.5
+    assert system.commands == tuple(
+        f"understudy {command}.yaml" for command in ("distill recipes/gigabert/encoder", "run recipes/gigabert/pos")
+    )
     assert system.headline.startswith("POS=dev: student/int8 has 55.0 % (40.0 to 60.0) in Arabic (")
     assert "masked words of both languages +100.0 points (+100.0 to +100.0)" in system.headline
     assert "half of the layers -25.0 points (-" in system.headline

@@ -38,12 +38,8 @@ STEPS = {
 SEED = 1
 PARTS = ("truths", "predictions")
 """Of what is scored, an entry an example."""
-COMMANDS = (
-    "understudy distill recipes/gigabert/encoder.yaml",
-    "understudy run recipes/gigabert/transplant.yaml",
-    "understudy run recipes/gigabert/ner.yaml",
-    "understudy run recipes/gigabert/pos.yaml",
-)
+RECIPES = ("transplant", "ner", "pos")
+"""Of `recipes/gigabert`; the output of each begins with its name."""
 
 
 def record(runs: Sequence[tuple[str, Path]], encoder: Path, hardware: str, failures: Sequence[str]) -> System:
@@ -59,10 +55,18 @@ def record(runs: Sequence[tuple[str, Path]], encoder: Path, hardware: str, failu
         metric="NER: F1 of spans; POS: share of words tagged right",
         rows=tuple(figure for name, found in evaluations.items() for figure in _figures(name, found)), paper=PAPER,
         failures=(*failures, *(line for name, found in gaps.items() for line in _undecided(name, found))),
-        commands=COMMANDS, hardware=hardware,
+        commands=tuple(_commands([run for _, run in runs])), hardware=hardware,
         hours=round(sum(m.facts.get("training_seconds", 0.0) for m in manifests.values()) / 3600, 2),
         manifests={f"{model.parts[-3]}/{model.name}": manifest.digest for model, manifest in manifests.items()},
     )  # fmt: skip
+
+
+def _commands(runs: Sequence[Path]) -> Iterator[str]:
+    """What made the encoder and the runs that are there."""
+    yield "understudy distill recipes/gigabert/encoder.yaml"
+    for recipe in RECIPES:
+        if any(run.name.startswith(f"gigabert-{recipe}") for run in runs):
+            yield f"understudy run recipes/gigabert/{recipe}.yaml"
 
 
 def _evaluation(run: Path) -> Evaluation:

@@ -31,7 +31,7 @@ from serve.latency.contestant import Contestant, thread_environment
 from serve.latency.in_process import Lose, Measured, measure
 from serve.threads import available_cores
 
-VERSION = 4
+VERSION = 5
 QUIET_LOAD = 0.5
 """Load average for each core, before we begin, above which a person is told."""
 

@@ -44,7 +44,7 @@ class BenchConfig(Config):
     the less of what the machine does meanwhile falls on one contestant alone."""
     openings: int = Field(default=2, gt=0)
     """So often the contestants are started in these rounds, each time in the reverse order: who is started early
-    is slower than its equal where memory is in small pages. As often again in as many rounds more."""
+    is slower than its equal where memory is in small pages. As often again whenever the rounds have doubled."""
     settle_ms: float = Field(default=SETTLE_MS, ge=0)
     """Milliseconds at the start of each turn in which a contestant answers untimed, for 8 calls at least unless those
     take over six times as long: who was idle while others had their turns is slow at first."""
@@ -66,7 +66,7 @@ class BenchConfig(Config):
     http: bool = True
     """Also measure through the service, over loopback."""
     http_rounds: int = Field(default=5, gt=1)
-    """Over HTTP, where no gate judges, as many rounds as in process but no more than so many."""
+    """Over HTTP, where no gate judges, as many rounds as in process but no more than so many, each in one part."""
     server: ServerConfig = ServerConfig()
     seed: int = Field(default=1, ge=0)
 

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def measure_http(
     with _serving(config, rows, root) as servers:
         targets = [_target(row, root, servers[row], inputs) for row in rows]
         if config.http:
-            workload = replace(inputs.workload, rounds=min(config.rounds, config.http_rounds))
+            workload = replace(inputs.workload, rounds=min(config.rounds, config.http_rounds), parts=1)
             load = measure_over_http(targets, workload, keep=keep("http"))
             closed = {target.name: _row(target, root, servers[target.name], config.threads) for target in load.targets}
             facts["http"] = {target.name: summarize(target) for target in load.targets}
@@ -79,15 +80,15 @@ def measure_http(
 
 @contextlib.contextmanager
 def _serving(config: BenchRequest, rows: Sequence[str], root: Path) -> Iterator[dict[str, Server]]:
-    """The healthy service of each row."""
+    """The healthy service of each row; they start side by side, which is mostly Python importing."""
     with contextlib.ExitStack() as stack:
         home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="understudy-")))
-        servers: dict[str, Server] = {}
-        for names, service in services(config, rows, root, home):
-            server = stack.enter_context(running(service))
+        planned = services(config, rows, root, home)
+        with ThreadPoolExecutor(len(planned)) as pool:
+            started = list(pool.map(lambda each: stack.enter_context(running(each[1])), planned))
+        for server in started:
             check_threads_of(server, config.threads)
-            servers |= dict.fromkeys(names, server)
-        yield servers
+        yield {row: server for (names, _), server in zip(planned, started, strict=True) for row in names}
 
 
 def services(config: BenchRequest, rows: Sequence[str], root: Path, home: Path) -> list[tuple[list[str], Service]]:

@@ -76,6 +76,16 @@ def open_once(mark, log):
     return Sleeper(log)
 
 
+def open_together(folder, name, other):
+    (folder / f"{name}.opening").touch()
+    until = time.monotonic() + 20
+    while not (folder / f"{other}.opening").exists():
+        if time.monotonic() > until:
+            raise TimeoutError(f"{other} is not being opened")
+        time.sleep(0.01)
+    return Sleeper(folder / f"{name}.log")
+
+
 def contestants(folder, *names, **options):
     return [
         Contestant(name=name, factory=partial(Sleeper, folder / f"{name}.log", **options), threads=1) for name in names
@@ -192,16 +202,35 @@ def test_a_lost_contestant_is_borne_by_who_asks_for_it(tmp_path):
     }
 
 
-def test_all_are_opened_anew_in_the_other_order(tmp_path):
-    """Oracle: the engines' own record of when they were made; rounds beyond those asked for go on in the same way."""
+def test_all_are_opened_anew_in_the_other_order(tmp_path, monkeypatch):
+    """Oracle: the engines' own record of when they were made, one at a time; four further rounds are a stretch."""
+    monkeypatch.setattr("serve.latency.in_process.available_cores", lambda: 1)
     asked = iter([4, 0])
     several = replace(WORKLOAD, openings=2)
     rows = measure(contestants(tmp_path, "one", "two"), several, limits=SHORT, more=lambda _taken: next(asked))
     assert (tmp_path / "opened").read_text().split() == ["one", "two", "two", "one"] * 2
     assert [[turn.index for turn in row.rounds] for row in rows] == [list(range(8))] * 2
-    assert [several.opening(index) for index in range(6)] == [0, 0, 1, 1, 2, 2]
-    assert [replace(WORKLOAD, rounds=5, openings=2).opening(index) for index in range(7)] == [0, 0, 0, 1, 1, 1, 2]
-    assert [replace(WORKLOAD, rounds=1, openings=2).opening(index) for index in range(2)] == [0, 1]
+
+
+def test_openings_come_again_when_rounds_have_doubled():
+    """Oracle: stretches written out by hand."""
+    several = replace(WORKLOAD, openings=2)
+    assert [several.opening(index) for index in range(16)] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5]
+    assert [replace(several, rounds=5).opening(index) for index in range(10)] == [0, 0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert [replace(several, rounds=1).opening(index) for index in range(4)] == [0, 2, 4, 5]
+
+
+def test_as_many_are_opened_at_a_time_as_there_are_cores_and_warm_up_alone(tmp_path, monkeypatch):
+    """Oracle: factories that wait for one another, which one at a time would wait in vain; the clocks of the calls."""
+    monkeypatch.setattr("serve.latency.in_process.available_cores", lambda: 2)
+    pair = [
+        Contestant(name=name, factory=partial(open_together, tmp_path, name, other), threads=1)
+        for name, other in (("one", "two"), ("two", "one"))
+    ]
+    measure(pair, WORKLOAD, limits=SHORT)
+    spans = [[(begun, ended) for begun, ended, *_ in logged(tmp_path, name)] for name in ("one", "two")]
+    merged = sorted(spans[0] + spans[1])
+    assert all(ended <= begun for (_, ended), (begun, _) in itertools.pairwise(merged))
 
 
 def test_one_that_does_not_open_again_is_lost_alone(tmp_path):
@@ -320,7 +349,7 @@ def test_all_contestants_begin_a_part_on_the_same_cores():
 
 
 def test_more_rounds_while_they_are_asked_for(tmp_path):
-    """Oracle: counts by hand: two, then four, then one of the same processes, the later ones of texts and batches."""
+    """Oracle: counts by hand: two, then four, then one, the later ones of texts and batches alone."""
     shown, kept = [], []
 
     def more(taken):
@@ -337,7 +366,8 @@ def test_more_rounds_while_they_are_asked_for(tmp_path):
         assert [len(turn.multi_ms) for turn in row.rounds] == [2, 2, *[0] * 5]
         assert [sorted(turn.by_length_ms) for turn in row.rounds] == [[4, 16]] * 2 + [[]] * 5
         assert all((len(turn.single_ms), turn.batch_texts) == (2, 2) for turn in row.rounds)
-    assert (tmp_path / "opened").read_text().split() == ["one", "two", "two", "one"] * 2, "once for every two rounds"
+    opened = (tmp_path / "opened").read_text().split()
+    assert sorted(opened) == ["one"] * 3 + ["two"] * 3, "for two rounds, for two more, for the rest of four"
 
 
 def test_last_error_keeps_the_lines_below_the_message():

@@ -15,7 +15,8 @@ from typing import IO, TypeVar
 from artifact.errors import BenchError
 from serve.huge_pages import with_huge_pages
 from serve.latency.plan import Round, Task
-from serve.latency.worker import Farewell, Measurable, Opened, Setup
+from serve.latency.timing import WarmUp
+from serve.latency.worker import Farewell, Measurable, Opened, Preparation, Setup
 
 SECONDS_TO_EXIT = 5.0
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "ORT_INTRA_OP_NUM_THREADS")
@@ -24,7 +25,7 @@ WAITING_VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 WORKER = "import sys; from serve.latency.worker import main; main(int(sys.argv[1]))"
 """Not `-m serve.latency.worker`: messages must be of the classes we import, not of their doubles in `__main__`."""
 
-Answer = TypeVar("Answer", Opened, Round, Farewell)
+Answer = TypeVar("Answer", Opened, WarmUp, Round, Farewell)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,7 @@ class Worker:
                 stderr=log,
             )
 
-    def ask(self, question: Setup | Task | None, kind: type[Answer]) -> Answer:
+    def ask(self, question: Setup | Preparation | Task | None, kind: type[Answer]) -> Answer:
         """Send a message and wait for the answer; `BenchError` when the contestant dies instead."""
         try:
             self._pipe.send(question)

@@ -10,6 +10,7 @@ process happens to get, such as where its memory lies, is drawn anew with new pr
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -19,7 +20,8 @@ from serve.latency.contestant import Contestant, Worker, check_threads, running
 from serve.latency.plan import Keep, Round, Task, Workload
 from serve.latency.timing import WarmUp, WarmUpLimits
 from serve.latency.turns import none, take_turns
-from serve.latency.worker import Farewell, Opened, Setup
+from serve.latency.worker import Farewell, Opened, Preparation, Setup
+from serve.threads import available_cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +32,7 @@ class Measured:
     rounds: tuple[Round, ...]
     warm_up: WarmUp
     ready_seconds: float
-    """From the start of its first process until its engine was open."""
+    """From the start of its first process until its engine was open, while others were being opened."""
     threads: int
     """Read back from the engine."""
     size_bytes: int
@@ -72,9 +74,9 @@ def measure(
         return crew.ask(name, task)
 
     with crew.processes:
-        with progress("open and warm up", total=len(contestants)) as advance:
+        with progress("open and warm up", total=2 * len(contestants)) as advance:
             crew.open(0, advance)
-        rounds = take_turns(list(crew.said), workload, turn, keep, "in process", more=more, join=Round.join)
+        rounds = take_turns(crew.names, workload, turn, keep, "in process", more=more, join=Round.join)
         crew.close()
     return [_measured(name, crew, rounds[name]) for name in crew.names if name in rounds]
 
@@ -84,7 +86,7 @@ def _measured(name: str, crew: "_Crew", rounds: tuple[Round, ...]) -> Measured:
     return Measured(
         name=name,
         rounds=rounds,
-        warm_up=said.warm_up,
+        warm_up=crew.warm_ups[name],
         ready_seconds=said.ready_seconds,
         threads=said.threads,
         size_bytes=said.size_bytes,
@@ -104,6 +106,8 @@ class _Crew:
         """Those that run; at its end they are stopped."""
         self.said: dict[str, Opened] = {}
         """What each said when it was first open."""
+        self.warm_ups: dict[str, WarmUp] = {}
+        """How each first got warm."""
         self.peak_memory_bytes: dict[str, int] = {}
         """Of those that were closed."""
 
@@ -113,7 +117,8 @@ class _Crew:
         return list(self._contestants)
 
     def open(self, opening: int, advance: Advance = lambda _units, _note: None) -> None:
-        """Open and warm up all, one after the other, so that the time each takes to be ready is its own.
+        """Open all, as many at a time as there are cores, since most of that is Python importing on one; then warm up
+        one after the other, each with the machine to itself.
 
         Without effect where that opening is the last one.
         """
@@ -122,8 +127,13 @@ class _Crew:
         self.close()
         self._opening = opening
         names = self.names if opening % 2 == 0 else self.names[::-1]
+        with ThreadPoolExecutor(available_cores()) as pool:
+            opened = {name: pool.submit(self._open, self._contestants[name]) for name in names}
+            for name in names:
+                self._try(name, lambda one: opened[one.name].result())
+                advance(1, name)
         for name in names:
-            self._try(name, self._open)
+            self._try(name, self._warm_up)
             advance(1, name)
 
     def ask(self, name: str, task: Task) -> Round | None:
@@ -150,11 +160,15 @@ class _Crew:
 
     def _open(self, contestant: Contestant) -> None:
         worker = self.processes.enter_context(running(contestant))
-        own = self._task.within(contestant.max_tokens)
-        setup = Setup(factory=contestant.factory, task=own, limits=self._limits, started_ns=worker.started_ns)
+        setup = Setup(factory=contestant.factory, started_ns=worker.started_ns)
         said = check_threads(contestant, worker.ask(setup, Opened))
         self._workers[contestant.name] = worker
         self.said.setdefault(contestant.name, said)
+
+    def _warm_up(self, contestant: Contestant) -> None:
+        preparation = Preparation(task=self._task.within(contestant.max_tokens), limits=self._limits)
+        warm = self._workers[contestant.name].ask(preparation, WarmUp)
+        self.warm_ups.setdefault(contestant.name, warm)
 
     def _take_leave(self, contestant: Contestant) -> None:
         peak = self._workers[contestant.name].ask(None, Farewell).peak_memory_bytes

@@ -33,7 +33,8 @@ class Workload:
     tenth of a second to the next, and a call should be compared with one that was not long ago."""
     openings: int = 2
     """So often all contestants are opened in the rounds asked for, each time in the reverse order of the last: a
-    process keeps the memory that it happened to get, and who is opened early is slower (`docs/log.md`, 2026-11-30)."""
+    process keeps the memory that it happened to get, and who is opened early is slower (`docs/log.md`, 2026-11-30).
+    As often again whenever the rounds have doubled."""
     settle_ms: float = SETTLE_MS
     """Of each turn, in which nothing is timed (`settle`): others had the caches and the cores before."""
     batch_size: int
@@ -57,8 +58,13 @@ class Workload:
         return [names[i] for i in np.random.default_rng(seed).permutation(len(names))]
 
     def opening(self, index: int) -> int:
-        """In which of them round `index` is, from 0; they go on alike after the rounds asked for."""
-        return index // max(1, math.ceil(self.rounds / self.openings))
+        """In which of them round `index` is, from 0.
+
+        To open costs as much as some rounds, so further ones are stretches as long as all before them together.
+        """
+        stretch = (index // self.rounds).bit_length()
+        begin, length = (self.rounds << stretch - 1,) * 2 if stretch else (0, self.rounds)
+        return stretch * self.openings + (index - begin) // math.ceil(length / self.openings)
 
     def tasks(self, index: int) -> tuple["Task", ...]:
         """The parts of round `index`: its single texts in runs, as even as can be; all else is in the last."""

@@ -38,22 +38,27 @@ class Setup:
     """The first message to a worker."""
 
     factory: Callable[[], Measurable]
-    task: Task
-    """What to warm up with."""
-    limits: WarmUpLimits
     started_ns: int
     """`time.perf_counter_ns` of the parent when it started this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A worker's answer to its setup: what it read back from the engine, and how it got warm."""
+    """A worker's answer to its setup: what it read back from the engine."""
 
     threads: int
     size_bytes: int
     ready_seconds: float
     """From the start of the process until the engine was open, imports and all."""
-    warm_up: WarmUp
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """The second message, for a worker that has the machine to itself; its answer is a `WarmUp`."""
+
+    task: Task
+    """What to warm up with."""
+    limits: WarmUpLimits
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,25 +104,22 @@ def main(descriptor: int) -> None:
 
 
 def answer_messages(pipe: Connection) -> None:
-    """Open what the setup says, then answer each task with a round, and `None` with a farewell."""
+    """Open what the setup says, warm up, then answer each task with a round, and `None` with a farewell."""
     setup: Setup = pipe.recv()
     engine = setup.factory()
-    pipe.send(_open(engine, setup))
+    seconds = (time.perf_counter_ns() - setup.started_ns) / 1e9
+    pipe.send(Opened(threads=engine.threads, size_bytes=engine.size_bytes, ready_seconds=seconds))
     with contextlib.suppress(EOFError):  # the parent is gone: nobody is left to work for
+        pipe.send(prepare(engine, pipe.recv()))
         while (task := pipe.recv()) is not None:
             pipe.send(work(engine, task))
         pipe.send(Farewell(peak_memory_bytes=peak_memory_bytes(os.getpid())))
 
 
-def _open(engine: Measurable, setup: Setup) -> Opened:
-    ready_ns = time.perf_counter_ns()
-    warmed = warm_up(lambda text: engine.run([text]), setup.task.singles, setup.limits)
-    shapes = (*setup.task.batches[:1], *setup.task.queries[:1], *(t[:1] for t in setup.task.by_length.values()))
-    for texts in shapes:  # the allocator grows here, not while the clock runs
+def prepare(engine: Measurable, preparation: Preparation) -> WarmUp:
+    """Single texts until they take the same time; then every other shape once, so that the allocator has grown."""
+    task = preparation.task
+    warmed = warm_up(lambda text: engine.run([text]), task.singles, preparation.limits)
+    for texts in (*task.batches[:1], *task.queries[:1], *(texts[:1] for texts in task.by_length.values())):
         engine.run(texts)
-    return Opened(
-        threads=engine.threads,
-        size_bytes=engine.size_bytes,
-        ready_seconds=(ready_ns - setup.started_ns) / 1e9,
-        warm_up=warmed,
-    )
+    return warmed

@@ -165,7 +165,7 @@ def test_smoothing_repairs_outlier_channels(tmp_path: Path) -> None:
     quantize_dynamic_int8(plain, tmp_path / "plain_int8.onnx", "avx2")
     quantize_dynamic_int8(tmp_path / "smooth.onnx", tmp_path / "smooth_int8.onnx", "avx2")
     rough, smoothed = (difference(tmp_path / f"{name}_int8.onnx", plain, inputs) for name in ("plain", "smooth"))
-    assert smoothed < rough / 4
+    assert smoothed < rough / 2
 
 
 def test_smoothing_factors_are_the_papers() -> None:

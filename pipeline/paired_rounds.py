@@ -2,13 +2,17 @@
 
     ratio_of_rounds(slow.single_ms, fast.single_ms, confidence=confidence_of_looks(benchmark.looks))
 
-In a round both answer the same texts in the same order. Each call is compared with the other's on the same text, and
-the median of these logarithms of ratios is the round's one number. Turns are in random order, so of two equal
-contestants whatever else the machine did falls on either with the same chance, and the numbers are symmetric around
-zero; around the logarithm of the true ratio when one is slower. That is all Wilcoxon's signed rank interval (Hodges and
-Lehmann, 1963) needs to be exact for any number of rounds. Its estimate holds while up to 29 % of the rounds are spoilt.
+In a round both answer the same texts in the same order. Each call is compared with the other's on the same text, which
+gives a logarithm of a ratio for each. Turns are in random order, so of two equal contestants whatever else the machine
+did in a round falls on either with the same chance: the round's logarithms are symmetric around zero, all of them
+together; around the logarithm of the true ratio when one is slower. That is all that is asked. How the calls of a round
+hang together is not, and intervals are exact for any number of rounds.
+
+Of many calls a round, the signs count (`flipped_signs`), so that a round which something spoilt has no more than its
+share. Of one sample a round, the ranks do (`signed_rank`).
 """
 
+import bisect
 import functools
 import math
 
@@ -45,14 +49,41 @@ def ratio_of_rounds(numerator: ArrayLike, denominator: ArrayLike, *, confidence:
     is not positive.
     """
     above, below = _pair(numerator, denominator)
-    found = signed_rank(np.median(np.log(above / below), axis=1), confidence)
+    found = _center(np.log(above / below), confidence)
     return Interval(value=math.exp(found.value), low=math.exp(found.low), high=math.exp(found.high))
 
 
 def difference_of_rounds(minuend: ArrayLike, subtrahend: ArrayLike, *, confidence: float = CONFIDENCE) -> Interval:
     """Median difference in the samples' unit, else as `ratio_of_rounds`; a drift that multiplies both stays in it."""
     first, second = _pair(minuend, subtrahend)
-    return signed_rank(np.median(first - second, axis=1), confidence)
+    return _center(first - second, confidence)
+
+
+def flipped_signs(differences: ArrayLike, confidence: float) -> Interval:
+    """Median of all `differences`, `[rounds, samples]`, and between which values rounds that are symmetric have it.
+
+    A value is outside where so many of the differences are on one side of it that rounds whose sides were dealt by
+    chance, each as a whole, would seldom have as many. Of a random subset of the rounds the surplus on that side is
+    then seldom nothing, which is the same chance (Hartigan, 1969), monotone in the value, and counted exactly here.
+    """
+    sample = np.asarray(differences, float)
+    places, tail = np.unique(sample), (1 - confidence) / 2 + 1e-12
+
+    def is_low(place: int) -> bool:
+        """Whether what is just below that place is too low."""
+        return _chance_of_no_surplus(2 * (sample >= places[place]).sum(1) - sample.shape[1]) <= tail
+
+    def is_high(place: int) -> bool:
+        return _chance_of_no_surplus(2 * (sample <= places[place]).sum(1) - sample.shape[1]) <= tail
+
+    value, indices = float(np.median(sample)), range(len(places))
+    low = bisect.bisect_left(indices, True, key=lambda place: not is_low(place)) - 1
+    high = bisect.bisect_left(indices, True, key=is_high)
+    return Interval(
+        value=value,
+        low=min(float(places[max(low, 0)]), value),
+        high=max(float(places[min(high, len(places) - 1)]), value),
+    )
 
 
 def signed_rank(values: ArrayLike, confidence: float) -> Interval:
@@ -79,6 +110,22 @@ def median_of_one(rounds: ArrayLike, *, confidence: float = CONFIDENCE) -> Inter
     rank = max(int(np.searchsorted(below, (1 - confidence) / 2 + 1e-12, side="right")), 1)
     value = float(np.median(samples))
     return Interval(value=value, low=min(float(medians[rank - 1]), value), high=max(float(medians[-rank]), value))
+
+
+def _center(differences: NDArray[np.float64], confidence: float) -> Interval:
+    if differences.shape[1] == 1:
+        return signed_rank(differences[:, 0], confidence)
+    return flipped_signs(differences, confidence)
+
+
+def _chance_of_no_surplus(surpluses: NDArray[np.int64]) -> float:
+    """P(sum <= 0) of a subset of the `surpluses`, each of them in it with chance a half."""
+    least = int(-surpluses[surpluses < 0].sum())
+    chances = np.zeros(least + int(surpluses[surpluses > 0].sum()) + 1)
+    chances[least] = 1.0  # of the sum 0, before any is drawn
+    for surplus in surpluses:
+        chances = (chances + np.roll(chances, surplus)) / 2  # no sum is beyond either end, so none comes round
+    return float(chances[: least + 1].sum())
 
 
 @functools.cache

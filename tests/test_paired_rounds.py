@@ -11,6 +11,7 @@ from pipeline.paired_rounds import (
     _critical_rank,
     confidence_of_looks,
     difference_of_rounds,
+    flipped_signs,
     median_of_one,
     minimum_rounds,
     ratio_of_rounds,
@@ -97,6 +98,54 @@ def test_intervals_of_equals_hold_one(rounds, neighbour):
         found = ratio_of_rounds(turns[0], turns[1], confidence=0.95)
         held += found.low <= 1 <= found.high
     assert held >= 372
+
+
+@pytest.mark.parametrize("confidence", [0.8, 0.95])
+def test_flipped_signs_are_those_of_all_ways_to_deal_the_rounds(confidence):
+    """Oracle: every way to swap the contestants round by round, enumerated, around values beside each end."""
+    values = np.random.default_rng(7).normal(size=(9, 5)) + np.random.default_rng(8).normal(size=(9, 1))
+    found = flipped_signs(values, confidence)
+    flips = np.array(list(itertools.product((1, -1), repeat=9)))
+
+    def chance(value, side):
+        surplus = side * np.sign(values - value).sum(1)
+        return np.mean(flips @ surplus >= surplus.sum())
+
+    for end, side in ((found.low, 1), (found.high, -1)):
+        assert chance(end - side * 1e-9, side) <= (1 - confidence) / 2 < chance(end + side * 1e-9, side)
+    assert found.low < found.value == np.median(values) < found.high
+
+
+def test_few_rounds_of_many_calls_span_all_calls():
+    """Oracle: the least and the greatest: 5 rounds fall on one side by chance in 2 of 32 runs, 6 in 2 of 64."""
+    values = np.random.default_rng(9).normal(size=(6, 30))
+    spans = [flipped_signs(values[:rounds], 0.95) for rounds in (5, 6)]
+    assert (spans[0].low, spans[0].high) == (values[:5].min(), values[:5].max())
+    assert values.min() < spans[1].low < spans[1].high < values.max()
+
+
+@pytest.mark.parametrize("rounds", [8, 20])
+def test_intervals_of_equals_hold_one_however_calls_hang_together(rounds):
+    """Oracle: simulation. Whole rounds in which one of two equals is up to twice as slow, calls with long tails."""
+    random = np.random.default_rng(10)
+    held = 0
+    for _ in range(400):
+        turns = random.lognormal(0, 0.05, (2, rounds, 1)) * random.lognormal(0, 0.1, (2, rounds, 12))
+        turns *= np.where(random.random((2, rounds, 1)) < 0.3, random.uniform(1, 2, (2, rounds, 1)), 1)
+        turns *= 1 + (random.random(turns.shape) < 0.1) * random.exponential(4, turns.shape)
+        found = ratio_of_rounds(turns[0], turns[1], confidence=0.95)
+        held += found.low <= 1 <= found.high
+    assert held >= 372
+
+
+def test_spoilt_rounds_count_no_more_than_others():
+    """Oracle: identity: how far the calls of a spoilt round are off, a tenth or a thousand times, changes nothing."""
+    random = np.random.default_rng(11)
+    slow, spoilt = random.lognormal(0.1, 0.02, (2, 20, 9))[0], np.ones((20, 1))
+    spoilt[:3] = 2.0
+    mild, wild = (ratio_of_rounds(slow * spoilt**power, np.ones((20, 9))) for power in (1, 10))
+    assert mild == wild
+    assert mild.low > 1.05
 
 
 def test_a_difference_has_the_unit_of_its_samples():

@@ -33,6 +33,9 @@ class Batch:
     """Packed texts only: index of each token in the flattened rows of the inputs; 0 at padding."""
     texts: tuple[int, ...] | None = None
     """Which of the split's texts these are, by index; None where they come from a stream, or were changed."""
+    candidates: Int[Tensor, "queries candidates"] | None = None
+    """Texts of the batch, by index, that are learnt among one another: those of each query, the right one last; -1
+    before them, where a query has fewer than another. None where each text is learnt for itself."""
     targets: Int[Tensor, "batch seq"] | None = None
     """What is to be found in places of a text, one text a row, -1 elsewhere: hidden tokens, or labels of words. None
     where nothing is."""
@@ -40,9 +43,13 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same batch on `device`."""
         inputs = {name: tensor.to(device) for name, tensor in self.inputs.items()}
-        where = None if self.where is None else self.where.to(device)
-        targets = None if self.targets is None else self.targets.to(device)
-        return Batch(inputs, self.mask.to(device), self.labels.to(device), where, self.texts, targets)
+        where, candidates, targets = (
+            None if tensor is None else tensor.to(device) for tensor in (self.where, self.candidates, self.targets)
+        )
+        return replace(
+            self, inputs=inputs, mask=self.mask.to(device), labels=self.labels.to(device),
+            where=where, candidates=candidates, targets=targets,
+        )  # fmt: skip
 
     def unpack(self, x: Float[Tensor, "rows row hidden"]) -> Float[Tensor, "batch seq hidden"]:
         """What a model says of its inputs, one text a row; `x` itself when the texts are not packed.
@@ -53,7 +60,9 @@ class Batch:
 
     @property
     def counted(self) -> int:
-        """How many a loss is the mean over: texts, or the places where something is to be found."""
+        """How many a loss is the mean over: texts, queries, or the places where something is to be found."""
+        if self.candidates is not None:
+            return len(self.candidates)
         return len(self.labels) if self.targets is None else int((self.targets >= 0).sum())
 
     def with_targets(self, targets: Int[Tensor, "batch seq"]) -> "Batch":

@@ -48,6 +48,8 @@ class Plan:
     world: int = 1
     first_position: int = 0
     """Of each packed text; `distill.batch.first_position_of`."""
+    among_candidates: bool = False
+    """Whether a row is a query: all its candidates, which then come in one batch and in one part of it."""
 
     def share(self) -> "Plan":
         """The plan of a process that makes its own batches, of its own texts; `ConfigError` when nothing is left."""

@@ -18,7 +18,15 @@ from distill.architectures import architecture_of, depth_of, layers_of
 from distill.cache_fill import open_cache
 from distill.capture import Wanted
 from distill.card import write_card
-from distill.check import check_batches, check_inputs, check_pairs, check_phases, check_spelling, check_words
+from distill.check import (
+    check_batches,
+    check_candidates,
+    check_inputs,
+    check_pairs,
+    check_phases,
+    check_spelling,
+    check_words,
+)
 from distill.config import CorpusConfig, ModelConfig, Phase
 from distill.config_starts import Checkpoint, Layers, Transplant
 from distill.evaluation import word_floor
@@ -103,17 +111,22 @@ def build_run(
     objectives = [objective for phase in phases for objective in phase.objectives]
     if config.compile:
         _compile(student)
+    texts, validation = (
+        Texts(tokenizer, read_split(data, split), config.max_tokens, split, reads) for split in ("train", "validation")
+    )
+    asked = info.task == "response-selection" and config.has_head
+    check_candidates(phases, {"training": texts, "validation": validation}, asked=asked)
     held_out = _held_out(phases, corpora, tokenizer, config.max_tokens) if hides else {}
     run = Run(
         config=config, phases=phases, student=student, teacher=taught_by, models=models,
         projections=make_projections(objectives, models).to(accelerator.device),
         spelling=reading.spelling and reading.spelling.to(accelerator.device),
-        texts=Texts(tokenizer, read_split(data, "train"), config.max_tokens, "train", reads),
+        texts=texts,
         corpora={
             name: Stream(tokenizer, corpus, config.max_tokens, holds_out=name in held_out)
             for name, corpus in corpora.items()
         },
-        validation=Texts(tokenizer, read_split(data, "validation"), config.max_tokens, "validation", reads),
+        validation=validation,
         first_position=first_position, directory=out, accelerator=accelerator,
         masker=Masker.of(tokenizer) if hides else None, held_out=held_out, head=head,
     )  # fmt: skip

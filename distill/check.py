@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from transformers import PreTrainedModel
 
-from artifact.errors import ConfigError, ModelError
+from artifact.errors import ConfigError, DataError, ModelError
 from distill.architectures import architecture_of
 from distill.batch import first_position_of
 from distill.config import CorpusConfig, Phase
@@ -15,6 +15,7 @@ from distill.objectives.layers import Models
 from distill.objectives.relations import common_heads
 from distill.schedule import freeze_all_but
 from distill.spelling import Spelling
+from distill.text import Texts
 
 
 def check_phases(
@@ -71,6 +72,24 @@ def check_pairs(phases: Sequence[Phase], corpora: Mapping[str, CorpusConfig], *,
                 f"phase {phase.name!r} matches texts with their answers, and what it reads has none",
                 "name a corpus with a pair_field, or set head: none on data of the task response-selection",
             )
+
+
+def check_candidates(phases: Sequence[Phase], splits: Mapping[str, Texts], *, asked: bool) -> None:
+    """An error when a phase learns among candidates and there are none: the wrong task (`asked`), or the wrong rows."""
+    for phase in phases:
+        if not phase.among_candidates:
+            continue
+        if not asked:
+            raise ModelError(
+                f"phase {phase.name!r} learns among candidates, which only a cross-encoder reads",
+                "leave among_candidates out, or train a model with a head on data of the task response-selection",
+            )
+        for name, texts in splits.items():
+            if not texts.queries:
+                raise DataError(
+                    f"phase {phase.name!r} learns among candidates, and no row of the {name} split has one that is "
+                    "right and one that is not"
+                )
 
 
 def check_spelling(phases: Sequence[Phase], spelling: Spelling | None) -> None:

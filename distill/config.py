@@ -79,6 +79,9 @@ class Phase(Config):
     """Overrides the model's own dropout in this phase, and in no later one."""
     noise: Noise | None = None
     """Damage to the texts; left out, none."""
+    among_candidates: bool | None = None
+    """Response selection: the right utterance is learnt among its query's own candidates, by a softmax over their
+    scores, and not each for itself as right or wrong. That puts them in order, and leaves open whether any is right."""
     cache_teacher: bool | None = None
     """Compute what the teacher shows once, and read it from disk in later epochs."""
 
@@ -105,6 +108,18 @@ class Phase(Config):
             faults.append("spells pieces: its objectives must be of whole texts, logits or labels")
         if faults:
             raise ValueError("; ".join(f"phase {self.name!r} {fault}" for fault in faults))
+        return self
+
+    @model_validator(mode="after")
+    def _check_candidates(self) -> "Phase":
+        if not self.among_candidates:
+            return self
+        if self.corpus is not None or any(objective.kind not in ("logits", "labels") for objective in self.objectives):
+            raise ValueError(
+                f"phase {self.name!r} learns among candidates: those of a data set, by logits and labels alone"
+            )
+        if any(objective.kind == "labels" and objective.smoothing for objective in self.objectives):
+            raise ValueError(f"phase {self.name!r} learns among candidates, which may be few: leave smoothing out")
         return self
 
     @model_validator(mode="after")

@@ -46,8 +46,8 @@ def evaluate(run: Run, phase: Phase) -> dict[str, float]:
 
     Of tagged words, the share of the words and, where most are part of no name, F1 of those that are: their number with
     the right label, over the mean of how many there are and were said. Of answers, the share of beginnings and ends. A
-    quantity has no accuracy, and neither has an utterance that comes next, most of which do not: there the loss says
-    which weights are best.
+    quantity has no accuracy, and neither has an utterance that is judged for itself, since most are wrong: there the
+    loss says which weights are best. Among its query's candidates, it is the share of those that are put first.
 
     The words hidden are the same at each evaluation, whatever the seed; `perplexity` is the exponential of their loss.
     """
@@ -61,7 +61,7 @@ def evaluate(run: Run, phase: Phase) -> dict[str, float]:
                 losses, rows = losses_of(run, phase.objectives, on_device)
             total += sum(float(loss) for loss in losses.values()) * batch.counted
             count += batch.counted
-            if rows.student.logits is not None and (words or run.head.answers == "rivals"):
+            if rows.student.logits is not None and rows.answers == "rivals":
                 said = rows.student.logits.argmax(-1)
                 correct += int((said == rows.labels).sum())
                 answered += len(rows.labels)
@@ -106,7 +106,7 @@ class Names:
 def validation_batches(run: Run, phase: Phase) -> Iterator[Batch]:
     """What `phase` is evaluated on, its words hidden if it learns them."""
     texts = run.validation_of(phase)
-    for batch in texts.in_order(_texts_at_a_time(run, phase, texts)):
+    for batch in texts.in_order(_texts_at_a_time(run, phase, texts), among_candidates=bool(phase.among_candidates)):
         (hidden,) = run.hide_words(phase, [batch], None)
         yield hidden
 

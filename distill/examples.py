@@ -6,7 +6,7 @@ utterances the beginning of the conversation is cut, since its last turns matter
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -58,6 +58,8 @@ class Inputs:
     """Index of each token's label, -1 where it has none; for tagging alone."""
     pairs: list[Int[Tensor, "_"]] | None = None
     """The text that answers each, where they are encoded apart."""
+    queries: list[list[int]] = field(default_factory=list)
+    """Of each query with an utterance that is right and some that are not, its entries, the right one last."""
 
 
 def read_examples(tokenizer: Tokenizer, examples: Sequence[Example], max_tokens: int, reads: Reads) -> Inputs:
@@ -93,13 +95,16 @@ def _read_candidates(tokenizer: Tokenizer, examples: Sequence[Example], max_toke
     """Each context with its next utterance (1) and with some that are not (0): other rows' where none are named."""
     texts: list[tuple[str, str]] = []
     known: list[Known] = []
+    queries: list[list[int]] = []
     others = [row.pair for row in examples if row.pair is not None]
     generator = seeded(reads.seed, len(examples))
     for row in examples:
         right, wrong = _right_of(row), _wrong_of(row, others, reads.negatives, generator)
+        if right is not None and wrong:
+            queries.append([*range(len(texts) + 1, len(texts) + 1 + len(wrong)), len(texts)])
         texts += [(row.text, utterance) for utterance in ([right] if right is not None else []) + wrong]
         known += [1.0] * (right is not None) + [0.0] * len(wrong)
-    return _read_pairs(tokenizer, texts, known, max_tokens)
+    return replace(_read_pairs(tokenizer, texts, known, max_tokens), queries=queries)
 
 
 def _right_of(row: Example) -> str | None:

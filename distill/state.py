@@ -84,6 +84,7 @@ class Run:
             batch_size=phase.batch_size, batch_tokens=phase.batch_tokens, packing=bool(phase.packing),
             accumulate=phase.accumulate or 1, seed=self.config.seed, rank=self.accelerator.process_index,
             world=self.accelerator.num_processes, first_position=self.first_position,
+            among_candidates=bool(phase.among_candidates),
         )  # fmt: skip
 
     def steps_of(self, phase: Phase) -> int:

@@ -108,7 +108,7 @@ def losses_of(
     losses: dict[str, Tensor] = {
         o.kind: o.weight * loss_of(
             o, rows.teacher, rows.student, mask=batch.mask, labels=rows.labels, models=run.models,
-            projections=run.projections, answers=run.head.answers, weights=rows.weights,
+            projections=run.projections, answers=rows.answers, weights=rows.weights,
         )
         for o in objectives
     }  # fmt: skip

@@ -3,7 +3,7 @@
 import hashlib
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Int
@@ -40,6 +40,8 @@ class Encoded:
     """Of each token, where texts are read in pairs."""
     tags: Sequence[Int[Tensor, "_"]] | None = None
     """Label of each token, -1 where it has none, where words are tagged."""
+    queries: Rows = field(default_factory=list)
+    """Texts that are candidates of one query, by index, the right one last."""
 
     def lengths(self) -> list[int]:
         """Tokens of each text, or of the longer one of each pair."""
@@ -64,7 +66,16 @@ class Encoded:
         batch = collate_padded([self.texts[text] for text in order], labels, self.form, types=types, tags=tags)
         return replace(batch, texts=tuple(order)) if self.of_split else batch
 
+    def queried(self, queries: Rows) -> Batch:
+        """The candidates of those queries, to be learnt among one another."""
+        order = list(itertools.chain.from_iterable(queries))
+        most, places = max(map(len, queries)), iter(range(len(order)))
+        rows = [[-1] * (most - len(query)) + [next(places) for _ in query] for query in queries]
+        return replace(self.padded(order), candidates=torch.tensor(rows))
+
     def _batch(self, rows: Rows, plan: Plan) -> Batch:
+        if plan.among_candidates:
+            return self.queried(rows)
         order = list(itertools.chain.from_iterable(rows))
         if not plan.packing or self.pairs is not None or self.types is not None:  # a packed row has no types
             return self.padded(order)
@@ -89,7 +100,7 @@ class Texts:
             raise DataError(f"no row of the {split} split has an utterance that is right", "give it some")
         self._encoded = Encoded(
             found.ids, found.known, InputForm.of(tokenizer), found.pairs, of_split=found.pairs is None,
-            types=found.types, tags=found.tags,
+            types=found.types, tags=found.tags, queries=found.queries,
         )  # fmt: skip
         self.lengths = self._encoded.lengths()
 
@@ -129,14 +140,38 @@ class Texts:
         """`with_noise`, by this split's tokenizer."""
         return with_noise(batch, self._tokenizer, noise, lacking)
 
-    def in_order(self, batch_size: int) -> Iterator[Batch]:
-        """All texts once, longest first, so that a batch too large for memory fails at once."""
+    @property
+    def queries(self) -> int:
+        """Queries with an utterance that is right and some that are not."""
+        return len(self._encoded.queries)
+
+    def in_order(self, batch_size: int, *, among_candidates: bool = False) -> Iterator[Batch]:
+        """All texts once, or all queries, longest first, so that a batch too large for memory fails at once."""
+        if among_candidates:
+            queries = sorted(self._encoded.queries, key=lambda query: -self._longest(query))
+            each = max(1, batch_size // self._most)
+            yield from (self._encoded.queried(queries[i : i + each]) for i in range(0, len(queries), each))
+            return
         order = sorted(range(len(self)), key=lambda i: -self.lengths[i])
         for start in range(0, len(order), batch_size):
             yield self.batch(order[start : start + batch_size])
 
     def _planned(self, plan: Plan, epoch: int) -> list[Rows]:
-        return planned(self.lengths, plan, self._max_tokens, seeded(plan.seed, epoch))
+        generator = seeded(plan.seed, epoch)
+        if not plan.among_candidates:
+            return planned(self.lengths, plan, self._max_tokens, generator)
+        queries, most = self._encoded.queries, self._most
+        tokens = None if plan.batch_tokens is None else max(1, plan.batch_tokens // most)
+        fewer = replace(plan, batch_size=max(1, plan.batch_size // most), batch_tokens=tokens)
+        batches = planned([self._longest(query) for query in queries], fewer, self._max_tokens, generator)
+        return [[queries[query] for (query,) in batch] for batch in batches]
+
+    def _longest(self, query: Sequence[int]) -> int:
+        return max(self.lengths[text] for text in query)
+
+    @property
+    def _most(self) -> int:
+        return max(map(len, self._encoded.queries))
 
 
 def with_noise(

@@ -1,6 +1,8 @@
 """Training for every task: what a model reads of an example, what it is told, and that it learns it."""
 
+import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,14 +21,16 @@ from transformers import (
 from artifact.dataset import Answer, Example
 from artifact.errors import ModelError
 from distill.batch import InputForm, collate_padded
+from distill.batching import FeedPosition, Plan
 from distill.capture import Seen, Wanted, observe
 from distill.config import ModelConfig
 from distill.examples import Reads, read_examples
 from distill.heads import Head, load_model
 from distill.judging import judged
-from distill.objectives.labels import chance_loss, quantity_loss
+from distill.objectives.labels import chance_loss, labels_loss, quantity_loss
 from distill.objectives.logits import chance_divergence, logits_loss
 from distill.objectives.ranking import contrastive_loss
+from distill.text import Texts
 
 TAGS = ("O", "B-PER", "I-PER")
 
@@ -342,3 +346,89 @@ def test_the_tokenizer_of_a_trained_model_reads_as_before(tmp_path):
     text = "play some music now " * 10
     found = [AutoTokenizer.from_pretrained(tmp_path / name)(text)["input_ids"] for name in ("start", "teacher")]
     assert found[0] == found[1]
+
+
+def test_the_right_utterance_is_learnt_among_its_querys_candidates(tmp_path):
+    """Oracle: the right one follows from a word, so it must come first; every other look at it is at whole queries."""
+    save_teacher(tmp_path / "start")
+    make_data(tmp_path, "response-selection")
+    config = teach(tmp_path / "start", negatives=2, phase={"among_candidates": True})
+    evaluations = train_student(tmp_path, config, "teacher", teacher="start")["evaluations"]
+    assert max(entry["validation_accuracy"] for entry in evaluations) > 0.9
+    student = ModelConfig(
+        start={"kind": "layers", "layers": [1]}, teacher="teacher", max_tokens=24, negatives=2,
+        phases=[{
+            "name": "order", "objectives": [{"kind": "logits"}, {"kind": "labels", "weight": 0.2}], "epochs": 3,
+            "learning_rate": 5e-3, "batch_size": 16, "cache_teacher": True, "among_candidates": True,
+        }],
+    )  # fmt: skip
+    taught = train_student(tmp_path, student, "student")["evaluations"]
+    assert taught[-1]["validation_loss"] < taught[0]["validation_loss"]
+
+
+def test_candidates_of_a_query_stay_together():
+    """Oracle: each query's own context, in every batch of an epoch; none is lost, and the right one is last."""
+    reads = Reads(task="response-selection", negatives=3)
+    texts = Texts(make_tokenizer(), choices(40, 1), 24, "train", reads)  # of four candidates each
+    assert texts.queries == 40
+    for plan in (
+        Plan(batch_size=16, among_candidates=True),
+        Plan(batch_size=16, batch_tokens=300, among_candidates=True),
+        Plan(batch_size=16, accumulate=2, among_candidates=True),
+        Plan(batch_size=16, rank=1, world=2, among_candidates=True),
+    ):
+        steps = itertools.islice(texts.steps(plan, FeedPosition()), texts.steps_per_epoch(plan))
+        batches = [batch for parts, _ in steps for batch in parts]
+        seen = [text for batch in batches for text in batch.texts]
+        assert sorted(seen) == sorted(set(seen))
+        assert len(seen) == 160 // plan.world
+        for batch in batches:
+            assert batch.counted == len(batch.candidates)
+            own = torch.tensor(batch.texts)[batch.candidates] // 4
+            assert (own == own[:, :1]).all()
+            known = batch.labels[batch.candidates]
+            assert known[:, -1].tolist() == [1.0] * len(known)
+            assert not known[:, :-1].any()
+    in_order = list(texts.in_order(16, among_candidates=True))
+    assert sum(len(batch.candidates) for batch in in_order) == 40
+
+
+def test_candidates_are_rivals_in_a_row_of_their_query():
+    """Oracle: cross-entropy and divergence query by query, in a loop; a query with fewer has no more than those."""
+    torch.manual_seed(0)
+    theirs, ours, groups = torch.randn(5, 1), torch.randn(5, 1), [[0, 1, 2], [3, 4]]
+    batch = collate_padded([torch.arange(2)] * 5, [0.0, 0.0, 1.0, 0.0, 1.0], InputForm(0))
+    batch = replace(batch, candidates=torch.tensor([[0, 1, 2], [-1, 3, 4]]))
+    head = Head(("relevance",), "response-selection")
+    rows = judged(head, Seen(logits=theirs), Seen(logits=ours), batch)
+    expected = [torch.log_softmax(ours[group, 0], 0) for group in groups]
+    found = labels_loss(rows.student.logits, rows.labels, 0.0)
+    assert rows.answers == "rivals"
+    assert float(found) == pytest.approx(-float(expected[0][-1] + expected[1][-1]) / 2)
+    divergence = sum(
+        float((torch.softmax(theirs[group, 0], 0) * (torch.log_softmax(theirs[group, 0], 0) - log)).sum())
+        for group, log in zip(groups, expected, strict=True)
+    )
+    assert float(logits_loss(rows.teacher.logits, rows.student.logits, 1.0)) == pytest.approx(divergence / 2, rel=1e-5)
+
+
+def test_who_reads_no_candidates_cannot_learn_among_them(tmp_path):
+    """Oracle: the message a user reads, before the first step."""
+    save_teacher(tmp_path / "start")
+    make_data(tmp_path, "classification")
+    config = teach(tmp_path / "start", phase={"among_candidates": True})
+    with pytest.raises(ModelError, match="learns among candidates, which only a cross-encoder reads"):
+        train_student(tmp_path, config, "teacher", teacher="start")
+
+
+@pytest.mark.parametrize(
+    ("phase", "message"),
+    [
+        ({"objectives": [{"kind": "hidden"}]}, "by logits and labels alone"),
+        ({"objectives": [{"kind": "labels", "smoothing": 0.1}]}, "leave smoothing out"),
+    ],
+)
+def test_a_phase_that_cannot_learn_among_candidates_is_refused(phase, message):
+    """Oracle: the message a user reads."""
+    with pytest.raises(ValueError, match=message):
+        teach("start", phase={"among_candidates": True} | phase)

@@ -103,7 +103,7 @@ def test_summary_opens_with_the_verdict(report):
     """Oracle: recorded, as a reviewer sees it; numbers follow from the example's seed."""
     lines = render_summary(report).splitlines()
     assert lines[0] == "## ✓ Pass: demo"
-    assert lines[2].startswith("student/int8 keeps 98.6 % [97.4, 99.8] of the accuracy of teacher/pytorch, is 13.8x [")
+    assert lines[2].startswith("student/int8 keeps 98.6 % [97.4, 99.8] of the accuracy of teacher/pytorch, is 13.7x [")
     assert lines[4].startswith("| row | accuracy | kept | p50 | p90 | speed-up | texts/s | HTTP p50 | size | smaller |")
     assert lines[11] == "| bag-of-words | 86.7 % [84.3, 88.7] | 88.8 % [86.3, 91.3] | — | — | — | — | — | — | — |"
     assert "| ✓ pass | size | size | 0.154 | <= 0.25 | teacher/float32 |" in lines

@@ -335,3 +335,15 @@ def test_conditions_measured_apart_stand_together(tmp_path):
     assert _kept(file, setup) == quiet
     assert _kept(file, setup | {"digest": "b", "machine": {"processor": "another"}}) == quiet
     assert _kept(file, setup | {"plan": {"rounds": 20}}) == {}
+
+
+def test_one_command_at_a_time_writes_turns(tmp_path):
+    """Oracle: the message, and the file as the first command left it; it is free again when that one is done."""
+    path = tmp_path / "raw" / "quiet.jsonl"
+    with open_writer(path, SETUP) as writer:
+        with pytest.raises(BenchError, match=r"quiet\.jsonl is being written"), open_writer(path, SETUP):
+            pass
+        writer.begin(0)
+        writer.end({"seconds": 1.0})
+    with open_writer(path, SETUP):
+        assert [run.facts for run in read_runs(path, SETUP)] == [{"seconds": 1.0}]

@@ -1,6 +1,7 @@
 """Turns on disk, one line each the moment it is over; runs that were finished are not measured again."""
 
 import contextlib
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -69,11 +70,15 @@ class Writer:
 
 @contextlib.contextmanager
 def open_writer(path: Path, setup: Mapping[str, Any]) -> Iterator[Writer]:
-    """To add runs to the file, which is begun when there is none."""
-    whole = _whole_lines(path)
+    """To add runs to the file, which is begun when there is none; `BenchError` while another command writes it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
     with path.open("a", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BenchError(f"{path} is being written", "wait, or name another folder with --raw") from None
+        whole = _whole_lines(path)
+        path.write_text("".join(f"{line}\n" for line in whole), encoding="utf-8")
         writer = Writer(file)
         if not whole:
             writer.setup(setup)

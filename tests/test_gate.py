@@ -145,6 +145,10 @@ def test_a_threshold_is_on_the_candidate_alone(metric, bound, expected, verdict)
     assert expected is None or result.value.value == pytest.approx(expected)
 
 
+DRIFT = float(np.median(np.outer(np.linspace(1, 2, 8), np.linspace(0.95, 1.05, 20))))
+"""Of the calls of `make_benchmark`, their median."""
+
+
 @pytest.mark.parametrize(
     ("metric", "bound", "kind", "number", "verdict"),
     [
@@ -155,7 +159,7 @@ def test_a_threshold_is_on_the_candidate_alone(metric, bound, expected, verdict)
         ("latency_p50", {"max_degradation": "5%"}, "ratio", 0.2, "pass"),
         ("latency_p50", {"min_improvement": "70%"}, "ratio", 0.2, "pass"),
         ("latency_p50", {"min_improvement": "90%"}, "ratio", 0.2, "fail"),
-        ("latency_p50", {"max_degradation": 1}, "difference", -12.0, "pass"),
+        ("latency_p50", {"max_degradation": 1}, "difference", -8 * DRIFT, "pass"),
         ("latency_p50", {"min_ratio": 4}, "ratio", 5.0, "pass"),
         ("throughput", {"min_improvement": "300%"}, "ratio", 5.0, "pass"),
         ("throughput", {"min_improvement": "500%"}, "ratio", 5.0, "fail"),
@@ -171,7 +175,7 @@ def test_degradation_and_improvement_know_which_way_is_better(metric, bound, kin
     """Oracle: rows and facts made so that the number is known; the candidate has 130 errors in 1000, the other 30."""
     result = judge_one(Gate(metric=metric, reference="t/float32", **bound), errors=130)
     assert (result.kind, result.verdict) == (kind, verdict)
-    assert result.ratio.value == pytest.approx(number, rel=0.005)
+    assert result.ratio.value == pytest.approx(number)
 
 
 def test_out_of_domain_compares_two_intervals_as_if_independent():
@@ -285,11 +289,10 @@ def test_looks_widen_the_interval():
     evaluation = make_evaluation({"t/float32": 30, "s/int8": 30})
     widths = []
     for looks in (1, 2, 4):
-        benchmark = make_benchmark(looks=looks).model_copy(update={"in_process": noisy(1.02, 12)})
+        benchmark = make_benchmark(looks=looks).model_copy(update={"in_process": noisy(1.02, 40)})
         ratio = judge({"g": gate}, "s/int8", evaluation, benchmark, {})[0].ratio
         widths.append(ratio.high - ratio.low)
-    assert widths == sorted(widths)
-    assert widths[0] < widths[2]
+    assert widths[0] < widths[1] < widths[2]
 
 
 def test_a_row_that_stopped_early_is_compared_by_the_rounds_it_took():

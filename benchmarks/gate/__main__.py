@@ -38,8 +38,6 @@ PAGE = Path("docs/results/gates.md")
 RUNS = {"simulate": 1000, "speed": 100, "answers": 100}
 """By part, unless told otherwise."""
 TEXTS = 256
-MAY_DIFFER = ("machine", "digest")
-"""Of one condition and another on the page, which names both: another machine trains other weights, too."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -112,22 +110,20 @@ def speed(options: argparse.Namespace) -> dict[str, Any]:
     subject = Subject(
         bundle=options.bundle, precision=options.precision, threads=options.threads, texts=texts, plan=options.plan
     )
-    setup, conditions = subject.setup(), _kept(options.results / "speed.json", subject.setup())
+    conditions = {}
     for condition in options.conditions:
         runs = measure_runs(subject, condition, options.runs, options.raw / f"{condition}.jsonl")
-        conditions[condition] = setup | judge_runs(runs, options.plan)
-    return {"conditions": conditions}
+        conditions[condition] = judge_runs(runs, options.plan)
+    return {**subject.setup(), "conditions": {**_kept(options.results / "speed.json", subject.setup()), **conditions}}
 
 
 def _kept(path: Path, setup: dict[str, Any]) -> dict[str, Any]:
-    """What was judged before under other conditions: of the same plan, though perhaps on another machine."""
-    found = json.loads(path.read_text(encoding="utf-8"))["conditions"] if path.is_file() else {}
-    alike = {name: value for name, value in json.loads(json.dumps(setup)).items() if name not in MAY_DIFFER}
-    return {
-        condition: about
-        for condition, about in found.items()
-        if all(about.get(name) == value for name, value in alike.items())
-    }
+    """What was judged before under other conditions, of the same bundle, machine and plan."""
+    if not path.is_file():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    same = all(found.get(name) == value for name, value in json.loads(json.dumps(setup)).items())
+    return dict(found["conditions"]) if same else {}
 
 
 def answers(options: argparse.Namespace) -> dict[str, Any]:

@@ -42,13 +42,11 @@ def write_page(results: Path, page: Path) -> None:
 
 
 def _speed(found: Mapping[str, Any]) -> Iterator[str]:
-    common = next(iter(found["conditions"].values()))
-    plan = common["plan"]
+    machine, plan = found["machine"], found["plan"]
     yield "## Speed, real runs\n"
     yield (
-        f"`{common['model']}/{common['precision']}` in processes of its own, {common['threads']} threads: the "
-        "reference, the same bundle again, and the same bundle spinning after each call for "
-        f"{common['share']:.0%} of its time. "
+        f"`{found['model']}/{found['precision']}` in processes of its own, {found['threads']} threads: the reference, "
+        f"the same bundle again, and the same bundle spinning after each call for {found['share']:.0%} of its time. "
         f"Every run opens all three anew and lets them take turns: {plan['rounds']} rounds of {plan['calls']} single "
         f"texts, each round in {plan.get('parts', 1)} parts, then twice as many while a gate is open, at most "
         f"{plan['max_rounds']}. In the first {plan['rounds']} rounds each is started "
@@ -73,16 +71,10 @@ def _speed(found: Mapping[str, Any]) -> Iterator[str]:
             f"the two identical ones varies by {about['round_spread']:.1%}."
         )
     yield from _memory(found["conditions"])
-    quiet = found["conditions"].get("quiet")
-    if quiet and quiet["load_average"][0] > QUIET_LOAD * quiet["machine"]["usable_cores"]:
-        yield f"\n**Not quiet**: the load average was {quiet['load_average'][0]} before the first of the quiet runs."
-    yield ""
-    for condition, about in found["conditions"].items():
-        machine = about["machine"]
-        yield (
-            f"* {condition}: *{machine.get('processor') or machine['architecture']}, {machine['usable_cores']} "
-            f"cores*, bundle `{about['digest'][:12]}`."
-        )
+    loads = [about["load_average"][0] for name, about in found["conditions"].items() if name == "quiet"]
+    if max(loads, default=0) > QUIET_LOAD * machine["usable_cores"]:
+        yield f"\n**Not quiet**: the load average was {max(loads)} before the first of the quiet runs."
+    yield f"\n*{machine.get('processor') or machine['architecture']}, {machine['usable_cores']} cores.*"
 
 
 def _equals(conditions: Mapping[str, Any]) -> Iterator[str]:

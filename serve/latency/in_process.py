@@ -3,9 +3,10 @@
     contestant = Contestant(name="student/int8", factory=partial(Runtime.open, bundle, "int8", threads=2), threads=2)
     for row in measure([contestant, ...], workload, keep=save): ...
 
-Only one contestant works at any time; the others block on their pipes. A process of its own gives each its thread
-pools, allocator and peak memory, and interleaving gives each the same share of whatever else the machine does. What a
-process happens to get, such as where its memory lies, is drawn anew with new processes, in the other order.
+Once all are open, only one contestant works at any time; the others block on their pipes. A process of its own gives
+each its thread pools, allocator and peak memory, and interleaving gives each the same share of whatever else the
+machine does. What a process happens to get, such as where its memory lies, is drawn anew with new processes, in the
+other order.
 """
 
 import contextlib

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,7 +32,8 @@ def plot_runs(conditions: Mapping[str, Any], bound: float, path: Path) -> None:
     panels[0].set_ylabel("runs, by value")
     figure.legend(list(named.values()), list(named), loc="outside lower center", ncols=3, fontsize=8, frameon=False)
     figure.suptitle("speed as a multiple of the reference's, with the gate's interval", fontsize=10)
-    figure.savefig(path, metadata={"Date": None})
+    with mpl.rc_context({"svg.hashsalt": "gates"}):  # so that the same runs are the same file
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _draw(axes: Axes, outcomes: Mapping[str, Any], bound: float) -> dict[str, Artist]:

@@ -65,8 +65,13 @@ class Stage:
     """Sealed directories this stage reads, by name."""
     digests: Mapping[str, str] = field(default_factory=dict)
     """Digests of inputs that are no artefacts of ours, such as a data file or a teacher from the Hub."""
-    resumable: bool = False
-    """Whether the work goes on from what an interrupted run left; otherwise that is cleared first."""
+    keeps: tuple[str, ...] = ()
+    """What an interrupted run may leave that the work goes on from, as patterns below `out`; all else it left is lost."""
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether an interrupted run left something to go on from."""
+        return any(any(self.out.glob(pattern)) for pattern in self.keeps)
 
 
 def digest_sealed(directory: Path) -> str:
@@ -119,7 +124,7 @@ def run_stage(
             announce(state)
         if state is State.FRESH:
             return read_manifest(stage.out)
-        if state is State.NEW or not stage.resumable:
+        if state is State.NEW or not stage.can_go_on:
             _clear(stage.out)
         _writable(stage.out, lambda: stage.out.mkdir(parents=True, exist_ok=True))
         write_json(stage.out / WORKING, request.model_dump(mode="json"))
@@ -160,8 +165,7 @@ def _state_or_replace(stage: Stage, request: Request, force: bool) -> State:
 
 def _worth_keeping(stage: Stage) -> bool:
     """Whether work would be lost: a sealed output, or a part of one that a run could go on from."""
-    begun = stage.resumable and any(path.name != WORKING for path in stage.out.iterdir())
-    return begun or (stage.out / MANIFEST).exists()
+    return stage.can_go_on or (stage.out / MANIFEST).exists()
 
 
 def _explain(out: Path, request: Request) -> str:

@@ -154,8 +154,8 @@ class ModelConfig(Config):
     negatives: int | None = Field(default=None, gt=0)
     """Response selection: wrong utterances read beside each right one; left out, 4."""
     seed: int = Field(default=1, ge=0)
-    checkpoint_every_steps: int = Field(default=200, gt=0)
-    """Steps between checkpoints; one is also written at the end of each phase."""
+    checkpoint_every_steps: int | None = Field(default=None, gt=0)
+    """Steps between checkpoints; left out, one every 30 seconds. One is also written at the end of each phase."""
     keep_best: bool = True
     """End each phase that learns classes or masked words with the weights that were best on validation."""
     evaluate_every_steps: int | None = Field(default=None, gt=0)

@@ -27,6 +27,7 @@ from distill.checkpoint import (
     write_tensors,
 )
 from distill.config import Phase
+from distill.due import Due
 from distill.evaluation import CALMER, check_spread, evaluate, reads_head, score_of
 from distill.journal import Journal, Speed
 from distill.schedule import Dropouts, dropouts_of, freeze_all_but, make_optimizer, rate_at, set_dropout
@@ -114,7 +115,7 @@ class _Leg:
         """All steps that are left; returns the beginning of the next phase."""
         every = self.run.config.evaluate_every_steps or max(1, math.ceil(self.steps / EVALUATIONS_PER_PHASE))
         name = f"{self.run.directory.name}: {self.phase.name}"
-        speed = Speed()
+        speed, due = Speed(), Due(self.run.config.checkpoint_every_steps, self.run.accelerator)
         shows = progress(name, self.steps, done=self.position.step)
         with shows if self.run.accelerator.is_main_process else nullcontext(_silent) as advance:
             if self.position.step == 0:
@@ -124,13 +125,14 @@ class _Leg:
                 self._moved(feed)
                 speed.add(outcome.tokens)
                 step, ends = self.position.step, self.position.step == self.steps
-                saves = step % self.run.config.checkpoint_every_steps == 0 and not ends
+                saves = not ends and due.after(step)
                 if step % STEPS_BETWEEN_LOGS == 0 or ends or saves:
                     self._log(outcome, rate, speed, advance)
                 if step % every == 0 or ends:
                     self._evaluate()
                 if saves:
-                    self._save()
+                    with due.writing():
+                        self._save()
                 advance(1, "")
         return self._end()
 

@@ -16,6 +16,8 @@ from distill.config_starts import Checkpoint, Scratch, Transplant
 from distill.sources import locate
 
 VERSION = 2
+KEPT = ("checkpoints/latest.safetensors", "checkpoints/teacher-cache/*/*.bin")
+"""What a killed run leaves that the next one goes on from."""
 _ROOM_HINT = "the last checkpoint is intact: make room and run the same command again"
 
 
@@ -67,7 +69,7 @@ def distill_stage(
     request = DistillRequest(name=name, model=config, corpora={k: without_paths(v) for k, v in used.items()} or None)
     stage = Stage(
         name="distill", version=VERSION, kind="model", out=out, config=request, inputs=inputs, digests=digests,
-        resumable=True,
+        keeps=KEPT,
     )  # fmt: skip
     teacher = models[config.teacher] if config.teacher is not None else None
 

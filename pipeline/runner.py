@@ -8,7 +8,7 @@ from typing import Any
 from artifact.errors import ArtifactError
 from artifact.manifest import Manifest
 from artifact.progress import say
-from artifact.stage import State, find_state, request_of, run_stage
+from artifact.stage import Stage, State, find_state, request_of, run_stage
 from pipeline.stages import Step
 from pipeline.team import agree, help_train, is_helper
 
@@ -31,8 +31,7 @@ def run_step(step: Step, *, force: bool) -> Manifest:
     def announce(state: State) -> None:
         states.append(state)
         if state is not State.FRESH:
-            verb = "goes on" if state is State.INTERRUPTED and stage.resumable else "begins"
-            say(f"· {_title(step)} {verb}")
+            say(f"· {_title(step)} {_verb(state, stage)}")
         elif step.command == "distill":
             agree(trains=False)
 
@@ -57,6 +56,12 @@ def plan_lines(steps: Sequence[Step]) -> list[str]:
             stale.add(step.out)
         lines.append(f"{step.command:10} {step.out}  {state}")
     return lines
+
+
+def _verb(state: State, stage: Stage) -> str:
+    if state is not State.INTERRUPTED:
+        return "begins"
+    return "goes on" if stage.can_go_on else "begins again: what was interrupted had nothing yet to go on from"
 
 
 def _state_of(step: Step) -> str:

@@ -21,9 +21,10 @@ class Letters(Config):
     count: int = 1
 
 
-def stage_of(out: Path, letters: str = "ab", *, resumable: bool = False, **inputs: Path) -> Stage:
+def stage_of(out: Path, letters: str = "ab", *, keeps: str | None = None, **inputs: Path) -> Stage:
     config = Letters(letters=letters)
-    return Stage(name="write", version=1, kind="text", out=out, config=config, inputs=inputs, resumable=resumable)
+    kept = () if keeps is None else (keeps,)
+    return Stage(name="write", version=1, kind="text", out=out, config=config, inputs=inputs, keeps=kept)
 
 
 def write_letters(letters: str):
@@ -141,18 +142,19 @@ def die_half_way(out: Path) -> None:
         (directory / "half.txt").write_text("half")
         os._exit(9)
 
-    run_stage(stage_of(out, resumable=True), work)
+    run_stage(stage_of(out, keeps="*.txt"), work)
 
 
-@pytest.mark.parametrize("resumable", [True, False])
-def test_a_killed_stage_goes_on_or_starts_clean(tmp_path, resumable):
+@pytest.mark.parametrize(("keeps", "goes_on"), [("half.txt", True), ("whole/*.txt", False), (None, False)])
+def test_a_killed_stage_goes_on_or_starts_clean(tmp_path, keeps, goes_on):
     """Oracle: what is on disk when the work is called again; the dead process's lock is gone."""
     process = multiprocessing.get_context("spawn").Process(target=die_half_way, args=(tmp_path / "a",))
     process.start()
     process.join(60)
     assert process.exitcode == 9
-    stage = stage_of(tmp_path / "a", resumable=resumable)
+    stage = stage_of(tmp_path / "a", keeps=keeps)
     assert find_state(stage.out, request_of(stage)[0]) is State.INTERRUPTED
+    assert stage.can_go_on is goes_on
     seen = []
 
     def work(directory: Path) -> dict[str, int]:
@@ -160,7 +162,7 @@ def test_a_killed_stage_goes_on_or_starts_clean(tmp_path, resumable):
         return write_letters("ab")(directory)
 
     run_stage(stage, work)
-    assert seen == [resumable]
+    assert seen == [goes_on]
 
 
 def test_an_interrupted_run_of_another_recipe_is_not_cleared(tmp_path):
@@ -171,18 +173,18 @@ def test_an_interrupted_run_of_another_recipe_is_not_cleared(tmp_path):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        run_stage(stage_of(tmp_path / "a", resumable=True), stop)
+        run_stage(stage_of(tmp_path / "a", keeps="check*"), stop)
     with pytest.raises(RecipeMismatchError, match=r"config\.letters"):
-        run_stage(stage_of(tmp_path / "a", "xy", resumable=True), fail)
+        run_stage(stage_of(tmp_path / "a", "xy", keeps="check*"), fail)
 
 
 def test_a_failed_stage_that_left_nothing_to_go_on_from_needs_no_force(tmp_path):
     """Oracle: the second request is worked for; only what could be resumed is worth a question."""
-    for resumable in (False, True):
-        out = tmp_path / str(resumable)
+    for keeps in (None, "check*"):
+        out = tmp_path / str(keeps)
         with pytest.raises(ZeroDivisionError):
-            run_stage(stage_of(out, resumable=resumable), lambda _: {"x": 1 // 0})
-        assert run_stage(stage_of(out, "xy", resumable=resumable), write_letters("xy")).facts == {"letters": 2}
+            run_stage(stage_of(out, keeps=keeps), lambda _: {"x": 1 // 0})
+        assert run_stage(stage_of(out, "xy", keeps=keeps), write_letters("xy")).facts == {"letters": 2}
 
 
 def test_two_runs_cannot_share_a_directory(tmp_path):

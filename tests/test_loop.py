@@ -35,6 +35,7 @@ from distill.batching import FeedPosition
 from distill.build import build_run
 from distill.checkpoint import read_tensors
 from distill.config import CorpusConfig, ModelConfig
+from distill.due import Due
 from distill.step import losses_of
 
 NARROW = {"kind": "random", "layers": 1, "hidden_size": 16, "heads": 2}
@@ -249,6 +250,32 @@ def test_patience_is_not_forgotten_by_a_stop(made, tmp_path, monkeypatch):
     stopped, _ = train(made, tmp_path, config, "stopped")
     assert stopped["steps"] == calm["steps"]
     assert read_weights(tmp_path / "stopped").keys() == read_weights(tmp_path / "calm").keys()
+
+
+def test_a_run_that_says_nothing_of_checkpoints_is_saved_by_the_clock(made, tmp_path, monkeypatch):
+    """Oracle: the steps saved, with a clock on which a step takes 12 seconds; then the same bits."""
+    config = student(ALL, checkpoint_every_steps=None, keep_best=False)
+    _, calm = train(made, tmp_path, config, "calm")
+    save, step, saved, time_s = loop.save_checkpoint, loop.take_step, [], [0.0]
+
+    def taking(*given):
+        time_s[0] += 12.0
+        return step(*given)
+
+    def stopping(*given, **more):
+        save(*given, **more)
+        saved.append(given[2].step)
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stopping)
+    monkeypatch.setattr(loop, "Due", lambda every, accelerator: Due(every, accelerator, lambda: time_s[0]))
+    monkeypatch.setattr(loop, "take_step", taking)
+    with pytest.raises(KeyboardInterrupt):
+        train(made, tmp_path, config, "stopped")
+    assert saved == [3, 6]
+    train(made, tmp_path, config, "stopped")
+    assert (calm / "model.safetensors").read_bytes() == (tmp_path / "stopped" / "model.safetensors").read_bytes()
 
 
 def test_a_run_goes_on_with_as_many_processes_as_it_began_with(made, tmp_path, monkeypatch):

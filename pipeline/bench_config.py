@@ -65,7 +65,7 @@ class BenchConfig(Config):
     seed, are measured instead of the test split's."""
     http: bool = True
     """Also measure through the service, over loopback."""
-    http_rounds: int = Field(default=5, gt=1)
+    http_rounds: int = Field(default=4, gt=1)
     """Over HTTP, where no gate judges, as many rounds as in process but no more than so many, each in one part."""
     server: ServerConfig = ServerConfig()
     seed: int = Field(default=1, ge=0)

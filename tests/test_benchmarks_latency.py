@@ -143,9 +143,9 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert "| tiny/int8 | 2.000 | 1.800 | 0.900 [0.900, 0.900] | 1.11x | +3.0 |" in text
     # ln(1.6 / 1.8) is -0.1178: of one run in two the last is three quarters of that off, the others a quarter.
     others = " | ".join(["+1.5 % ± 1.5"] * 3)
-    assert f"| small, started once | {others} | -4.4 % ± 4.4 | at most 1% apart: **missed** |" in text
+    assert f"| small, started once | {others} | -4.4 % ± 4.4 | at most 1% from the mean: **missed** |" in text
     equal = " | ".join(["+0.0 % ± 0.0"] * 4)
-    assert f"| huge, started once | {equal} | at most 1% apart: **holds** |" in text
+    assert f"| huge, started once | {equal} | at most 1% from the mean: **holds** |" in text
     assert text.count("**Provisional**: the load average was 1.5 before") == 4
 
 

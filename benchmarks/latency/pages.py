@@ -85,7 +85,7 @@ def pages_table(found: Mapping[str, Any]) -> Iterator[str]:
         off = np.array([_off(run) for run in runs])
         cells = [f"{100 * fmean(place):+.1f} % ± {100 * np.std(place):.1f}" for place in off.T]
         word = "**holds**" if np.abs(off.mean(axis=0)).max() <= UNEQUAL else "**missed**"
-        yield f"| {case} | {' | '.join(cells)} | at most {UNEQUAL:.0%} apart: {word} |"
+        yield f"| {case} | {' | '.join(cells)} | at most {UNEQUAL:.0%} from the mean: {word} |"
 
 
 def _samples(measured: Measured) -> dict[str, Any]:

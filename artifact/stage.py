@@ -66,7 +66,7 @@ class Stage:
     digests: Mapping[str, str] = field(default_factory=dict)
     """Digests of inputs that are no artefacts of ours, such as a data file or a teacher from the Hub."""
     keeps: tuple[str, ...] = ()
-    """What an interrupted run may leave that the work goes on from, as patterns below `out`; all else it left is lost."""
+    """What an interrupted run may leave that the work goes on from, as patterns below `out`; the rest is lost."""
 
     @property
     def can_go_on(self) -> bool:

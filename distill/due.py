@@ -1,7 +1,7 @@
 """When the next checkpoint is due: after so many steps where the recipe says, else by the clock.
 
-By the clock, a kill costs at most `EVERY_SECONDS` of work, whatever a step takes; and where writing one is slow, as of a
-large model to a network disk, writing takes at most `SHARE` of the time.
+By the clock, a kill costs at most `EVERY_SECONDS` of work, whatever a step takes; and where writing one is slow, as of
+a large model to a network disk, writing takes at most `SHARE` of the time.
 """
 
 import time

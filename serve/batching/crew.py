@@ -12,6 +12,7 @@ from collections.abc import Callable
 from functools import partial
 
 from serve.batching.errand import Post, Run, carry_out
+from serve.batching.overload import Overload
 from serve.batching.ticket import Ticket
 
 NARROW_SECONDS = 0.1
@@ -28,6 +29,8 @@ class Crew:
         self.threads = threads
         self.broken = False
         """Whether a thread ended by a fault of ours: the worker is then not healthy, and is to be replaced."""
+        self.overload = Overload()
+        """Of all posts together, since they share the threads."""
         self._changed = threading.Condition()
         self._jobs: deque[Callable[[], None]] = deque()
         self._posts: list[Post] = []
@@ -55,6 +58,17 @@ class Crew:
     def backlog_seconds(self) -> float:
         """How long what was admitted at all posts will take."""
         return sum(post.backlog_seconds for post in self._posts)
+
+    @property
+    def requests(self) -> int:
+        """Admitted at all posts and not answered."""
+        return sum(post.requests for post in self._posts)
+
+    def shed(self, longest_wait: float) -> None:
+        """Send away what waits and was not begun, the latest first, until the rest takes no longer than that."""
+        excess = self.backlog_seconds - longest_wait
+        for post in list(self._posts):
+            excess -= post.shed(excess)
 
     def submit(self, post: Post, ticket: Ticket) -> None:
         """Compute it; the post is told, on one of the threads, when that is done."""

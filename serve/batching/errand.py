@@ -2,7 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
+from typing import Protocol
 
 from serve.batching.cut import THREAD_TOKENS
 from serve.batching.schedule import Place, Schedule
@@ -22,18 +24,36 @@ class Run:
         self.seconds = 0.0
 
 
+class Owner(Protocol):
+    """Who asks at a post."""
+
+    def hand_over(self, run: Run, finished: Sequence[Ticket]) -> None:
+        """Hear of a run and of the tickets it finished, on a thread of the crew and without its lock; may not raise."""
+
+    def shed(self, excess: float) -> float:
+        """Send away so many seconds of what waits, as far as that goes; returns how many. Asked by the event loop."""
+
+
 class Post:
-    """One model's place at a crew: what waits for it, and who is told of each run and the tickets it finished.
+    """One model's place at a crew, and what waits for it. It does not keep its owner, who may be gone."""
 
-    `told` is called on a thread of the crew, without its lock, and may not raise.
-    """
-
-    def __init__(self, engine: Servable, told: Callable[[Run, Sequence[Ticket]], None]) -> None:
+    def __init__(self, engine: Servable, owner: Owner) -> None:
         self.engine = engine
-        self.told = told
+        self._owner = weakref.ref(owner)
         self.schedule = Schedule(min(engine.batch_tokens, THREAD_TOKENS))
         self.backlog_seconds = 0.0
         """How long what was admitted will take, if nothing else is in the way."""
+        self.requests = 0
+        """Admitted and not answered."""
+
+    def tell(self, run: Run, finished: Sequence[Ticket]) -> None:
+        """Hand over to the owner; gone, it has nobody left who waits."""
+        if (owner := self._owner()) is not None:
+            owner.hand_over(run, finished)
+
+    def shed(self, excess: float) -> float:
+        """As the owner."""
+        return 0.0 if (owner := self._owner()) is None else owner.shed(excess)
 
 
 def carry_out(lock: threading.Condition, post: Post, run: Run) -> None:
@@ -53,7 +73,7 @@ def carry_out(lock: threading.Condition, post: Post, run: Run) -> None:
                 carry_out(lock, post, Run([place for place in run.places if place.ticket is ticket], wide=run.wide))
             return
         (ticket,) = tickets.values()
-        post.told(run, _fail(lock, post, ticket, error))
+        post.tell(run, _fail(lock, post, ticket, error))
         return
     ended = time.perf_counter()
     run.seconds = ended - begun
@@ -69,7 +89,7 @@ def carry_out(lock: threading.Condition, post: Post, run: Run) -> None:
             ticket.padded_tokens += run.padded_tokens // len(run.places)
             if not ticket.left:
                 finished.append(ticket)
-    post.told(run, finished)
+    post.tell(run, finished)
 
 
 def _fail(lock: threading.Condition, post: Post, ticket: Ticket, error: Exception) -> list[Ticket]:

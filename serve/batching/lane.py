@@ -3,10 +3,9 @@
 import asyncio
 import math
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from serve.batching.answer import Answer, Lane
 from serve.batching.crew import Crew
@@ -40,9 +39,7 @@ class ModelLane:
         self._meters = Meters(metrics, engine.name)
         self._seconds_per_token = 0.0
         self._runs = 0
-        # Weak, or the lane and its post would keep each other, and with them a model that was swapped for another.
-        hand_over = weakref.WeakMethod(self._hand_over)
-        self._post = Post(engine, lambda run, finished: _tell(hand_over(), run, finished))
+        self._post = Post(engine, self)
         self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -108,9 +105,15 @@ class ModelLane:
 
     def refuse_when_full(self) -> None:
         """`Problem` 429 when no request would be admitted, at whatever lane of the crew: before its body is read."""
-        backlog = self._crew.backlog_seconds
-        if backlog > self._limits.queue_seconds:
-            _refuse(backlog)
+        crew, limits = self._crew, self._limits
+        backlog = crew.backlog_seconds
+        # However slow the model, no thread goes idle for an overload.
+        short = crew.overload.is_on and crew.requests > crew.threads
+        if backlog <= (min(limits.overload_seconds, limits.queue_seconds) if short else limits.queue_seconds):
+            return
+        if crew.overload.refuse():
+            crew.shed(limits.overload_seconds)
+        raise _overloaded(backlog)
 
     async def _wait_for(self, ticket: Ticket) -> Ticket:
         self._loop = asyncio.get_running_loop()
@@ -142,7 +145,7 @@ class ModelLane:
         self._crew.do(do)
         return await future
 
-    def _hand_over(self, run: Run, finished: Sequence[Ticket]) -> None:
+    def hand_over(self, run: Run, finished: Sequence[Ticket]) -> None:
         """From a thread of the crew to the event loop."""
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._deliver, run, finished)
@@ -175,7 +178,24 @@ class ModelLane:
         self.refuse_when_full()
         # An idle lane takes any request: one larger than the bound could otherwise never be answered.
         if self.queued_tokens and self.queued_tokens + cost > self._limits.queue_tokens:
-            _refuse(self._crew.backlog_seconds)
+            raise _overloaded(self._crew.backlog_seconds)
+        self._crew.overload.admit()
+
+    def shed(self, excess: float) -> float:
+        """Refuse what nobody has begun, the latest first, until so many seconds are gone; returns how many are."""
+        gone = 0.0
+        for ticket, future in reversed(list(self._futures.items())):
+            if gone >= excess:
+                break
+            if future.done() or ticket.is_begun:
+                continue
+            self._crew.drop(self._post, ticket)
+            future.set_exception(_overloaded(excess))
+            gone += self._seconds_of(int(ticket.tokens.lengths.sum()))
+        return gone
+
+    def _seconds_of(self, tokens: int) -> float:
+        return tokens * self._seconds_per_token / self._crew.threads
 
     def _count(self, requests: int, tokens: int) -> None:
         before = self.queued_tokens
@@ -183,8 +203,9 @@ class ModelLane:
         if self._retired and bool(before) != bool(self.queued_tokens):
             (self._crew.join if self.queued_tokens else self._crew.leave)(self._post)
         (self._empty.clear if self.queued_tokens else self._empty.set)()
-        self._post.backlog_seconds = self.queued_tokens * self._seconds_per_token / self._crew.threads
+        self._post.backlog_seconds = self._seconds_of(self.queued_tokens)
         if requests:
+            self._post.requests += requests
             self._meters.queued.inc(requests)
         self._meters.queued_tokens.inc(tokens)
 
@@ -205,14 +226,9 @@ class ModelLane:
         self._seconds_per_token += max(0.1, 1 / self._runs) * (seconds_per_token - self._seconds_per_token)
 
 
-def _tell(told: Callable[[Run, Sequence[Ticket]], None] | None, run: Run, finished: Sequence[Ticket]) -> None:
-    if told is not None:  # gone, it has nobody left who waits
-        told(run, finished)
-
-
-def _refuse(backlog: float) -> NoReturn:
+def _overloaded(backlog: float) -> Problem:
     wait = str(max(1, math.ceil(backlog)))
-    raise Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": wait})
+    return Problem(429, "Overloaded", "the model is overloaded, try again later", {"Retry-After": wait})
 
 
 def _settle(future: "asyncio.Future[Result]", settle: Callable[[Given], None], given: Given) -> None:

@@ -32,6 +32,11 @@ class Ticket:
         """Whether nobody waits for the answer any more."""
         self._columns: dict[str, list[Floats | None]] = {}
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether some row was dealt out."""
+        return len(self.waiting) < len(self.tokens.lengths)
+
     def put(self, row: int, place: int, computed: Computed) -> None:
         """Keep what a run gave for `row`, which was its row `place`."""
         for name, arrays in computed.items():

@@ -1,0 +1,152 @@
+"""An overload: what waits is cut short, what comes finds a short queue, and it ends when few are sent away."""
+
+import asyncio
+
+import pytest
+from test_serve_batching import Sums
+
+from serve.batching.crew import Crew
+from serve.batching.lane import ModelLane
+from serve.batching.overload import REFUSED_SHARE, WATCHED_SECONDS, Overload
+from serve.limits import Limits
+from serve.metrics import Metrics
+from serve.problem import Problem
+
+
+class Clock:
+    """Goes on only when told."""
+
+    def __init__(self) -> None:
+        self.seconds = 50.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def see(overload: Overload, clock: Clock, *, seconds: float, refused_of_ten: int) -> bool:
+    """A hundred requests a second, of each ten the first so many refused; whether it was on at any of them."""
+    on = False
+    for number in range(round(100 * seconds)):
+        clock.seconds += 0.01
+        on |= overload.is_on
+        overload.refuse() if overload.is_on and number % 10 < refused_of_ten else overload.admit()
+    return on
+
+
+def test_an_overload_lasts_while_many_are_refused():
+    """Oracle: the rule; nothing is counted before the first refusal."""
+    clock = Clock()
+    overload = Overload(clock)
+    assert not see(overload, clock, seconds=3, refused_of_ten=9)
+    assert overload.refuse()
+    assert not overload.refuse()
+    assert see(overload, clock, seconds=5, refused_of_ten=5)
+    assert overload.is_on
+    assert see(overload, clock, seconds=2 * WATCHED_SECONDS, refused_of_ten=round(10 * REFUSED_SHARE))
+    assert not overload.is_on
+    assert overload.refuse()
+
+
+def test_an_overload_nobody_asks_in_is_over():
+    clock = Clock()
+    overload = Overload(clock)
+    overload.refuse()
+    clock.seconds += WATCHED_SECONDS * 0.9
+    assert overload.is_on
+    clock.seconds += WATCHED_SECONDS
+    assert not overload.is_on
+
+
+LIMITS = Limits(queue_tokens=100_000, queue_seconds=20, overload_seconds=4)
+
+
+async def overloaded(engine: Sums, clock: Clock):
+    """A lane that learnt a second a token, its one thread held by a text of three, with others of six waiting."""
+    crew = Crew(1)
+    crew.overload = Overload(clock)
+    lane = ModelLane(engine, crew, LIMITS, Metrics())
+    lane._learn(1.0)
+    held = asyncio.create_task(lane.run(["???"]))
+    await asyncio.to_thread(engine.started.wait, 20)
+    waiting = [asyncio.create_task(lane.run([letter * 6])) for letter in "abc"]
+    await asyncio.sleep(0)
+    return crew, lane, held, waiting
+
+
+def run(work) -> Sums:
+    """`work` with an engine, a clock, and what `overloaded` makes; the crew is closed whatever happens."""
+
+    async def main() -> Sums:
+        engine, clock = Sums(), Clock()
+        crew, lane, held, waiting = await overloaded(engine, clock)
+        try:
+            await work(engine, clock, lane, held, waiting)
+        finally:
+            engine.release.set()
+            await asyncio.to_thread(crew.close)
+        return engine
+
+    return asyncio.run(main())
+
+
+async def refused(task) -> Problem:
+    with pytest.raises(Problem, match="overloaded") as problem:
+        await task
+    assert problem.value.status == 429
+    assert problem.value.headers == {"Retry-After": problem.value.headers["Retry-After"]}
+    return problem.value
+
+
+def test_what_waits_is_cut_short_when_an_overload_begins():
+    """Oracle: 21 s wait where 20 may: the latest go until 4 are left, the one that runs and those begun stay."""
+
+    async def work(engine, _clock, lane, held, waiting):
+        assert lane.queued_tokens == 21
+        await refused(lane.run(["more"]))
+        done, _ = await asyncio.wait(waiting, timeout=0.1)
+        assert done == set(waiting)  # 17 of 18 s had to go: that is all three
+        for task in waiting:
+            await refused(task)
+        engine.release.set()
+        assert (await held).outputs.logits.tolist() == [[3 * ord("?")]]
+
+    assert run(work).runs == [["???"]]
+
+
+def test_in_an_overload_little_may_wait_and_the_threads_stay_busy():
+    """Oracle: one request computed and one waiting, whatever they cost; then none over the bound; after it, as before."""
+
+    async def work(engine, clock, lane, held, waiting):
+        await refused(lane.run(["more"]))
+        await asyncio.gather(*waiting, return_exceptions=True)
+        kept = asyncio.create_task(lane.run(["x" * 7]))  # one for the thread to go on with, dear as it is
+        await asyncio.sleep(0)
+        await refused(lane.run(["y"]))
+        with pytest.raises(Problem):
+            lane.refuse_when_full()  # before a body is read
+        engine.release.set()
+        await asyncio.gather(held, kept)
+        assert (await lane.run(["z"])).outputs.tokens.tolist() == [1]
+        clock.seconds += 2 * WATCHED_SECONDS
+        engine.release.clear()
+        engine.started.clear()
+        again = asyncio.create_task(lane.run(["??"]))
+        await asyncio.to_thread(engine.started.wait, 20)
+        after = [asyncio.create_task(lane.run([letter * 6])) for letter in "de"]
+        await asyncio.sleep(0)
+        engine.release.set()
+        await asyncio.gather(again, *after)
+
+    assert run(work).runs[:3] == [["???"], ["x" * 7], ["z"]]
+
+
+def test_a_model_that_is_gone_sheds_nothing():
+    """Oracle: a lane that was swapped for another leaves the crew's other posts to be asked."""
+
+    async def work(_engine, _clock, lane, _held, waiting):
+        other = ModelLane(Sums(), lane._crew, LIMITS, Metrics())
+        del other
+        await refused(lane.run(["more"]))
+        assert all(isinstance(each, Problem) for each in await asyncio.gather(*waiting, return_exceptions=True))
+
+    run(work)

@@ -18,7 +18,7 @@ class Limits(Config):
     """Longest text, or pair in all; beyond it 413."""
     queue_tokens: int = Field(default=65_536, gt=0)
     """Tokens that may wait for one model, estimated; beyond it 429. A model that is idle takes any request."""
-    queue_seconds: float = Field(default=2, gt=0)
+    queue_seconds: float = Field(default=1.5, gt=0)
     """Longest time that what waits may be expected to take; beyond it 429, and an overload begins."""
     overload_seconds: float = Field(default=0.05, gt=0)
     """The same while more is asked for than can be answered: so little that what is accepted is answered soon."""

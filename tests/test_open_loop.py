@@ -1,6 +1,7 @@
 """The load generator: its client on sockets, its loops and sweeps against a queue on a simulated clock, exactly."""
 
 import asyncio
+import gc
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 
@@ -22,7 +23,7 @@ from serve.load.client import (
 )
 from serve.load.clock import run_on_time
 from serve.load.histogram import count_buckets
-from serve.load.loops import Arrived, closed_loop, closed_loop_for, open_loop, poisson_schedule
+from serve.load.loops import Arrived, Pool, closed_loop, closed_loop_for, open_loop, poisson_schedule
 from serve.load.rate import INTERRUPTED, TOO_FEW, Limits, Point
 from serve.load.sweep import SweepConfig, choose_rate, judge, sweep_rates
 from serve.load.texts import WORDS, draw_lengths, make_plain_texts
@@ -220,6 +221,23 @@ def test_a_stall_shows_in_the_open_loop_and_not_in_the_closed_one():
     assert len(closed.replies) == pytest.approx(4500, abs=3)
     assert sum(reply.milliseconds > 100 for reply in closed.replies) == 1
     assert np.quantile([reply.milliseconds for reply in closed.replies], 0.99) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_an_open_loop_is_not_stopped_by_the_search_for_cycles(monkeypatch, collects):
+    """Oracle: whether Python would collect, asked at each arrival, and how it was left."""
+    seen = []
+    ask = Pool.ask
+    monkeypatch.setattr(Pool, "ask", lambda pool, request: (seen.append(gc.isenabled()), ask(pool, request))[1])
+    before = gc.isenabled()
+    (gc.enable if collects else gc.disable)()
+    try:
+        open_at(200.0, 0.1, Queue(0.001))
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert len(seen) > 5
+    assert not any(seen)
 
 
 def test_a_connection_that_idled_is_not_used_again():

@@ -34,6 +34,7 @@ from serve.settings import (
     read_settings,
     with_hosts,
 )
+from serve.supervisor import hear_of_ends
 from serve.threads import ThreadPlan, plan_threads
 
 if TYPE_CHECKING:
@@ -136,6 +137,7 @@ class Understudy:
     @staticmethod
     def verify() -> None:
         """Refuse to start over a damaged bundle, in two lines, before there is a worker that would be restarted."""
+        hear_of_ends()
         if CHECKED in os.environ:
             return
         try:
@@ -150,7 +152,7 @@ class Understudy:
     async def warm_up(self) -> None:
         """Run every model once, before the first request is taken."""
         await self._running.enter_async_context(self.app.router.lifespan_context(self.app))
-        # What is there now stays. Python would walk through it looking for cycles, and answer nobody for 0.1 s meanwhile.
+        # What is there now stays: Python would look for cycles in it, and answer nobody for 0.1 s meanwhile.
         gc.collect()
         gc.freeze()
         self._ready = True

@@ -236,6 +236,7 @@ def fault_results() -> dict[str, dict[str, Any]]:
         },
         "sigterm": {"ends": [{"lost": 0, "under_way": 8, "exit_status": 0, "seconds_to_end": 1.0}]},
         "fuzz": {
+            "generated": {"statuses": {"patient": {"200": 3, "422": 9}, "hasty": {"200": 2, "504": 7}}},
             "mutated": {"statuses": {"200": 3, "422": 4}}, "resident_bytes": [100, 110, 110, 110], "same_workers": True,
         },
         "swap": {
@@ -266,6 +267,20 @@ def test_the_page_of_faults_says_what_holds(tmp_path):
     assert (tmp_path / faults_page.PLOT).read_text(encoding="utf-8").lstrip().startswith("<?xml")
     for name, found in fault_results().items():
         assert json.loads(json.dumps(faults_page.summarize(name, found)))
+
+
+@pytest.mark.parametrize(("kind", "status"), [
+    ("patient", "504"), ("patient", "500"), ("hasty", "500"), ("hasty", "silent"), ("mutated", "504"),
+])  # fmt: skip
+def test_only_who_is_in_a_hurry_may_hear_that_it_took_too_long(kind, status):
+    """Oracle: the recorded run holds; with one answer more, the row of its kind alone does not."""
+    found = fault_results()["fuzz"]
+    assert all(row["holds"] for row in faults_page.summarize("fuzz", found).values())
+    statuses = found["mutated"]["statuses"] if kind == "mutated" else found["generated"]["statuses"][kind]
+    statuses[status] = 1
+    missed = [asked for asked, row in faults_page.summarize("fuzz", found).items() if not row["holds"]]
+    words = {"patient": "generated", "hasty": "made up", "mutated": "mutated"}
+    assert [words[kind] in asked for asked in missed] == [True]
 
 
 def test_growth_and_drift_leave_the_start_out():

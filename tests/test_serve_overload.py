@@ -114,7 +114,7 @@ def test_what_waits_is_cut_short_when_an_overload_begins():
 
 
 def test_in_an_overload_little_may_wait_and_the_threads_stay_busy():
-    """Oracle: one request computed and one waiting, whatever they cost; then none over the bound; after it, as before."""
+    """Oracle: one request computed and one waiting, whatever they cost; no third; once it is over, as before."""
 
     async def work(engine, clock, lane, held, waiting):
         await refused(lane.run(["more"]))

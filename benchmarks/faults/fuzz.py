@@ -46,28 +46,34 @@ def fuzz(setup: Setup, *, peers: Path | None, generated: int = 10_000, mutated: 
 
 
 def _generate(server: Server, peers: Path, least: int, resident: list[int]) -> dict[str, Any]:
-    """Runs of schemathesis, each with another seed, until the service has answered so many requests."""
+    """Runs of schemathesis, each with another seed, until the service has answered so many requests.
+
+    Every second one says itself how long its requests wait: some of those want an answer sooner than there can be one.
+    """
     runs: list[dict[str, Any]] = []
-    port, statuses = server.service.port, Counter[str]()
+    port, statuses, kinds = server.service.port, Counter[str](), {"patient": Counter[str](), "hasty": Counter[str]()}
     program = Path(python_of(peers, "schemathesis")).with_name("st")
     before = count_answers(port)
     with progress("generated requests", total=least) as advance:
         while statuses.total() < least:
-            runs.append(_run_schemathesis(program, port, seed=len(runs) + 1))
+            kind = "hasty" if len(runs) % 2 else "patient"
+            runs.append(_run_schemathesis(program, port, seed=len(runs) + 1, patient=kind == "patient"))
             found = count_answers(port) - before
             if found.total() == statuses.total():
                 raise BenchError(f"schemathesis sent nothing: {runs[-1]['said']}")
             advance(min(least, found.total()) - min(least, statuses.total()), "")
+            kinds[kind] += found - statuses
             statuses = found
             resident.append(resident_bytes(server))
-    return {"statuses": dict(statuses), "runs": runs}
+    return {"statuses": {kind: dict(counts) for kind, counts in kinds.items()}, "runs": runs}
 
 
-def _run_schemathesis(program: Path, port: int, *, seed: int) -> dict[str, Any]:
+def _run_schemathesis(program: Path, port: int, *, seed: int, patient: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         options = ["--checks", "not_a_server_error", "--phases", "examples,coverage,fuzzing", "--mode", "all"]
         options += ["--max-examples", str(EXAMPLES), "--seed", str(seed), "--suppress-health-check", "all"]
         options += ["--generation-database", "none", "--no-color", "--continue-on-failure"]
+        options += ["-H", f"X-Request-Timeout: {SECONDS_TO_ANSWER:g}"] if patient else []
         done = subprocess.run(
             [str(program), "run", f"http://127.0.0.1:{port}/openapi.json", *options],
             cwd=folder, capture_output=True, text=True, check=False,
@@ -75,7 +81,12 @@ def _run_schemathesis(program: Path, port: int, *, seed: int) -> dict[str, Any]:
     said = (done.stdout + done.stderr).strip().splitlines()
     if done.returncode:
         say("\n".join(said[-LINES_SHOWN:]))
-    return {"seed": seed, "exit_status": done.returncode, "said": said[-LINES_SHOWN:] if done.returncode else []}
+    return {
+        "seed": seed,
+        "patient": patient,
+        "exit_status": done.returncode,
+        "said": said[-LINES_SHOWN:] if done.returncode else [],
+    }
 
 
 def _mutate(server: Server, count: int, resident: list[int]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`deploy/` is what Kubernetes accepts, and agrees with the service it deploys."""
 
+import math
 import shutil
 import subprocess
 import warnings
@@ -11,7 +12,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from serve.batching.overload import REFUSED_SHARE
 from serve.config import read_service_config
+from serve.metrics import Metrics
 from serve.settings import CONFIG, WORKERS
 
 with warnings.catch_warnings():
@@ -135,10 +138,30 @@ def test_a_pod_drains_before_it_is_killed():
 
 
 def test_the_autoscaler_reads_what_the_adapter_writes():
-    """Oracle: the adapter's rule: one metric, under the name it has in the service."""
-    (metric,) = read("autoscaler.yaml")["spec"]["metrics"]
-    (rule,) = read("adapter-rules.yaml")["rules"]["custom"]
-    assert metric["pods"]["metric"]["name"] == rule["name"]["as"] == "understudy_queued_tokens"
+    """Oracle: the adapter's rules: the same metrics, of series that the service has."""
+    metrics = [each["pods"]["metric"]["name"] for each in read("autoscaler.yaml")["spec"]["metrics"]]
+    rules = read("adapter-rules.yaml")["rules"]["custom"]
+    assert metrics == [rule["name"]["as"] for rule in rules] == ["understudy_queued_tokens", "understudy_refused_ratio"]
+    for rule, series in zip(rules, ("understudy_queued_tokens", "understudy_requests_total"), strict=True):
+        assert rule["name"]["matches"] == f"^{series}$"
+        assert rule["seriesQuery"].partition("{")[0] == series
+        assert f"{series}{{".encode() in rendered_metrics()
+
+
+def rendered_metrics() -> bytes:
+    metrics = Metrics()
+    metrics.requests.labels("/predict", "200").inc()
+    metrics.queued_tokens.labels("student/int8").set(1)
+    return metrics.render()
+
+
+@pytest.mark.parametrize(("offered", "pods"), [(1.0, 0), (1.4, 4), (4.0, 24)])
+def test_an_overload_asks_for_more_pods_than_there_are(offered, pods):
+    """Oracle: Kubernetes' formula, pods x value / target, for two pods of which each answers one of `offered`."""
+    (_, metric) = read("autoscaler.yaml")["spec"]["metrics"]
+    target = int(metric["pods"]["target"]["averageValue"].removesuffix("m")) / 1000
+    assert math.ceil(round(2 * (offered - 1) / target, 6)) == pods
+    assert target / (1 + target) < REFUSED_SHARE  # whatever the service calls an overload is above the target
 
 
 def test_the_image_takes_what_a_bento_has():

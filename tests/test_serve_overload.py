@@ -28,8 +28,8 @@ def see(overload: Overload, clock: Clock, *, seconds: float, refused_of_ten: int
     on = False
     for number in range(round(100 * seconds)):
         clock.seconds += 0.01
-        on |= overload.is_on
-        overload.refuse() if overload.is_on and number % 10 < refused_of_ten else overload.admit()
+        on |= overload.is_on()
+        overload.refuse() if overload.is_on() and number % 10 < refused_of_ten else overload.admit()
     return on
 
 
@@ -41,9 +41,9 @@ def test_an_overload_lasts_while_many_are_refused():
     assert overload.refuse()
     assert not overload.refuse()
     assert see(overload, clock, seconds=5, refused_of_ten=5)
-    assert overload.is_on
+    assert overload.is_on()
     assert see(overload, clock, seconds=2 * WATCHED_SECONDS, refused_of_ten=round(10 * REFUSED_SHARE))
-    assert not overload.is_on
+    assert not overload.is_on()
     assert overload.refuse()
 
 
@@ -52,9 +52,9 @@ def test_an_overload_nobody_asks_in_is_over():
     overload = Overload(clock)
     overload.refuse()
     clock.seconds += WATCHED_SECONDS * 0.9
-    assert overload.is_on
+    assert overload.is_on()
     clock.seconds += WATCHED_SECONDS
-    assert not overload.is_on
+    assert not overload.is_on()
 
 
 LIMITS = Limits(queue_tokens=100_000, queue_seconds=20, overload_seconds=4)

@@ -108,7 +108,7 @@ class ModelLane:
         crew, limits = self._crew, self._limits
         backlog = crew.backlog_seconds
         # However slow the model, no thread goes idle for an overload.
-        short = crew.overload.is_on and crew.requests > crew.threads
+        short = crew.overload.is_on() and crew.requests > crew.threads
         if backlog <= (min(limits.overload_seconds, limits.queue_seconds) if short else limits.queue_seconds):
             return
         if crew.overload.refuse():

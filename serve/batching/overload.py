@@ -27,9 +27,8 @@ class Overload:
         self._refused = 0
         """Of those."""
 
-    @property
     def is_on(self) -> bool:
-        """Whether little may wait."""
+        """Whether little may wait; forgets an overload that is over."""
         if self._since is not None and self._now() - self._since >= WATCHED_SECONDS:
             self._forget()
             if self._refused <= REFUSED_SHARE * len(self._seen):

@@ -15,6 +15,7 @@ from serve_bundles import make_bundle
 from serve.batching.crew import Crew
 from serve.batching.cut import RUN_TOKENS, cut
 from serve.batching.lane import ModelLane
+from serve.batching.pace import FEW_RUNS
 from serve.batching.schedule import AGE_SECONDS, WINDOW_ROWS, Schedule
 from serve.batching.ticket import Ticket
 from serve.engine import Computed, Tokens
@@ -237,7 +238,8 @@ def test_what_waits_is_bounded_in_seconds():
 
     async def work(lane):
         lane._limits = limits
-        lane._learn(1.0)
+        for _ in range(FEW_RUNS):
+            lane.pace.learn(1.0, 1)
         held = asyncio.create_task(lane.run(["?" * 12]))
         await asyncio.to_thread(engine.started.wait, 20)
         with pytest.raises(Problem, match="overloaded") as refused:

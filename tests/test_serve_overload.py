@@ -7,7 +7,8 @@ from test_serve_batching import Sums
 
 from serve.batching.crew import Crew
 from serve.batching.lane import ModelLane
-from serve.batching.overload import REFUSED_SHARE, WATCHED_SECONDS, Overload
+from serve.batching.overload import FIRST_TRIAL_SECONDS, WATCHED_SECONDS, Overload
+from serve.batching.pace import FEW_RUNS, Pace
 from serve.limits import Limits
 from serve.metrics import Metrics
 from serve.problem import Problem
@@ -23,41 +24,88 @@ class Clock:
         return self.seconds
 
 
-def see(overload: Overload, clock: Clock, *, seconds: float, refused_of_ten: int) -> bool:
-    """A hundred requests a second, of each ten the first so many refused; whether it was on at any of them."""
-    on = False
+LIMITS = Limits(queue_tokens=100_000, queue_seconds=20, overload_seconds=4)
+SHORT, TRIED, LONG = 4, 5, 20
+"""Seconds that may wait: in an overload, when a longer queue is tried, and else."""
+
+
+def see(overload: Overload, clock: Clock, *, seconds: float, refused_of_ten: int) -> list[float]:
+    """A hundred requests a second, of each ten the first so many refused; what might wait, at each, without repeats."""
+    waits: list[float] = []
     for number in range(round(100 * seconds)):
         clock.seconds += 0.01
-        on |= overload.is_on()
-        overload.refuse() if overload.is_on() and number % 10 < refused_of_ten else overload.admit()
-    return on
+        if (wait := overload.longest_wait(LIMITS)) not in waits[-1:]:
+            waits.append(wait)
+        overload.refuse() if wait != LONG and number % 10 < refused_of_ten else overload.admit()
+    return waits
 
 
 def test_an_overload_lasts_while_many_are_refused():
     """Oracle: the rule; nothing is counted before the first refusal."""
     clock = Clock()
     overload = Overload(clock)
-    assert not see(overload, clock, seconds=3, refused_of_ten=9)
+    assert see(overload, clock, seconds=3, refused_of_ten=9) == [LONG]
     assert overload.refuse()
     assert not overload.refuse()
-    assert see(overload, clock, seconds=5, refused_of_ten=5)
-    assert overload.is_on()
-    assert see(overload, clock, seconds=2 * WATCHED_SECONDS, refused_of_ten=round(10 * REFUSED_SHARE))
-    assert not overload.is_on()
+    assert see(overload, clock, seconds=5, refused_of_ten=5) == [SHORT]
+    assert see(overload, clock, seconds=2 * WATCHED_SECONDS, refused_of_ten=2) == [SHORT, LONG]
     assert overload.refuse()
 
 
 def test_an_overload_nobody_asks_in_is_over():
+    """Oracle: the rule again; a refusal long ago says nothing."""
     clock = Clock()
     overload = Overload(clock)
     overload.refuse()
     clock.seconds += WATCHED_SECONDS * 0.9
-    assert overload.is_on()
+    assert overload.longest_wait(LIMITS) == SHORT
     clock.seconds += WATCHED_SECONDS
-    assert not overload.is_on()
+    assert overload.longest_wait(LIMITS) == LONG
 
 
-LIMITS = Limits(queue_tokens=100_000, queue_seconds=20, overload_seconds=4)
+def test_a_longer_queue_is_tried_ever_more_seldom():
+    """Oracle: trials after 10, 20, 40, … 300 s, each ended by the first refusal, which cuts short what waits."""
+    clock = Clock()
+    overload = Overload(clock)
+    begun, end = clock.seconds, clock.seconds + 2000
+    assert overload.refuse()
+    trials: list[float] = []
+    while clock.seconds < end:
+        clock.seconds += 0.05
+        tried = overload.longest_wait(LIMITS) == TRIED
+        assert overload.refuse() is tried
+        if tried:
+            trials.append(clock.seconds - begun)
+            begun = clock.seconds
+    assert trials == pytest.approx([10, 20, 40, 80, 160, 300, 300, 300, 300, 300], abs=0.2)
+
+
+def test_few_who_do_not_wait_are_let_in_by_the_trial():
+    """Oracle: refused without end until the longer queue holds them all; then none is, and the next overload is new."""
+    clock = Clock()
+    overload = Overload(clock)
+    overload.refuse()
+    assert see(overload, clock, seconds=FIRST_TRIAL_SECONDS - 0.05, refused_of_ten=9) == [SHORT]
+    assert see(overload, clock, seconds=WATCHED_SECONDS + 0.2, refused_of_ten=0) == [SHORT, TRIED, LONG]
+    assert overload.refuse()
+    assert see(overload, clock, seconds=FIRST_TRIAL_SECONDS - 0.05, refused_of_ten=9) == [SHORT]
+
+
+@pytest.mark.parametrize(("runs", "expected"), [(FEW_RUNS - 1, 0.0), (FEW_RUNS, 0.5), (200, 0.5)])
+def test_a_pace_is_known_after_some_runs(runs, expected):
+    pace = Pace()
+    for number in range(runs):
+        pace.learn(0.5 * (number % 7 + 1), number % 7 + 1)
+    assert pace.seconds_per_token == pytest.approx(expected)
+
+
+def test_one_short_run_that_was_held_up_counts_for_little():
+    """Oracle: nine runs of 100 tokens at 1 ms each and one token that took 50: 95 of 901 tokens' time, and no 6 ms."""
+    pace = Pace()
+    pace.learn(0.05, 1)
+    for _ in range(9):
+        pace.learn(0.1, 100)
+    assert pace.seconds_per_token < 0.0012
 
 
 async def overloaded(engine: Sums, clock: Clock):
@@ -65,7 +113,8 @@ async def overloaded(engine: Sums, clock: Clock):
     crew = Crew(1)
     crew.overload = Overload(clock)
     lane = ModelLane(engine, crew, LIMITS, Metrics())
-    lane._learn(1.0)
+    for _ in range(FEW_RUNS):
+        lane.pace.learn(1.0, 1)
     held = asyncio.create_task(lane.run(["???"]))
     await asyncio.to_thread(engine.started.wait, 20)
     waiting = [asyncio.create_task(lane.run([letter * 6])) for letter in "abc"]

@@ -10,6 +10,7 @@ from typing import TypeVar
 from serve.batching.answer import Answer, Lane
 from serve.batching.crew import Crew
 from serve.batching.errand import Post, Run
+from serve.batching.pace import Pace
 from serve.batching.ticket import Ticket
 from serve.engine import Servable, Side, Text, Token, Tokens, outputs_of
 from serve.limits import Limits
@@ -37,8 +38,7 @@ class ModelLane:
         self._crew = crew
         self._limits = limits
         self._meters = Meters(metrics, engine.name)
-        self._seconds_per_token = 0.0
-        self._runs = 0
+        self.pace = Pace()
         self._post = Post(engine, self)
         self._futures: dict[Ticket, asyncio.Future[Ticket]] = {}
         self._empty = asyncio.Event()
@@ -108,8 +108,8 @@ class ModelLane:
         crew, limits = self._crew, self._limits
         backlog = crew.backlog_seconds
         # However slow the model, no thread goes idle for an overload.
-        short = crew.overload.is_on() and crew.requests > crew.threads
-        if backlog <= (min(limits.overload_seconds, limits.queue_seconds) if short else limits.queue_seconds):
+        spare = crew.requests <= crew.threads and backlog <= limits.queue_seconds
+        if backlog <= crew.overload.longest_wait(limits) or spare:
             return
         if crew.overload.refuse():
             crew.shed(limits.overload_seconds)
@@ -195,7 +195,7 @@ class ModelLane:
         return gone
 
     def _seconds_of(self, tokens: int) -> float:
-        return tokens * self._seconds_per_token / self._crew.threads
+        return tokens * self.pace.seconds_per_token / self._crew.threads
 
     def _count(self, requests: int, tokens: int) -> None:
         before = self.queued_tokens
@@ -215,15 +215,7 @@ class ModelLane:
         meters.batch_tokens.observe(run.tokens)
         meters.tokens.inc(run.tokens)
         meters.padded_tokens.inc(run.padded_tokens)
-        self._learn(run.seconds * (self._crew.threads if run.wide else 1) / run.tokens)
-
-    def _learn(self, seconds_per_token: float) -> None:
-        """Thread-seconds, the mean of all runs; of more than ten it forgets by a tenth.
-
-        Runs of the warm-up are not among them: cold ones take several times as long, and would refuse requests.
-        """
-        self._runs += 1
-        self._seconds_per_token += max(0.1, 1 / self._runs) * (seconds_per_token - self._seconds_per_token)
+        self.pace.learn(run.seconds * (self._crew.threads if run.wide else 1), run.tokens)
 
 
 def _overloaded(backlog: float) -> Problem:

@@ -112,17 +112,12 @@ def alone(inputs: Inputs, row: int) -> Inputs:
 
 def pad_texts(texts: Sequence[Inputs], pad_id: int) -> Inputs:
     """One batch of single rows, as long as the longest, padded on the right: ids with `pad_id`, all else with zero."""
-    length = max(text["input_ids"].shape[1] for text in texts)
-    return {
-        name: np.concatenate(
-            [
-                np.pad(
-                    text[name],
-                    ((0, 0), (0, length - text["input_ids"].shape[1])),
-                    constant_values=pad_id if name == "input_ids" else 0,
-                )
-                for text in texts
-            ]
-        )
-        for name in texts[0]
+    shape = len(texts), max(text["input_ids"].shape[1] for text in texts)
+    batch = {
+        name: np.full(shape, pad_id if name == "input_ids" else 0, dtype=values.dtype)
+        for name, values in texts[0].items()
     }
+    for row, text in enumerate(texts):
+        for name, values in text.items():
+            batch[name][row, : values.shape[1]] = values[0]
+    return batch

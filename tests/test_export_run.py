@@ -2,9 +2,7 @@
 
 import json
 import resource
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from tiny_models import save_teacher, seal_dataset
 from artifact.errors import ExportError, ParityError
 from artifact.manifest import open_artifact
 from artifact.stage import run_stage
+from export.__main__ import main
 from export.config import CalibrationConfig, ExportConfig, InvarianceConfig, Parity
 from export.run import export_stage, run_export
 from export.source import SUPPORTED
@@ -143,22 +142,21 @@ def test_every_family_has_every_precision(tmp_path: Path, model_type: str) -> No
     assert made["precisions"]["float16"]["parity"]["min_cosine"] > 0.999
 
 
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from export.__main__ import main
-sys.exit(main(sys.argv[1:]))
-"""
+@pytest.fixture
+def full_disk() -> Iterator[None]:
+    """The kernel refuses every file above 20 kB, as a full disk would."""
+    allowed = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, allowed[1]))  # Python ignores the signal that goes with it
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, allowed)
 
 
-def test_a_full_disk_is_one_clear_error_and_nothing_is_sealed(tmp_path: Path) -> None:
-    """Oracle: the message and status 2; the kernel refuses every file above 20 kB, as a full disk would."""
-    assert resource.RLIM_INFINITY == -1
-    model = make_classifier(tmp_path / "model")
-    command = [sys.executable, "-c", FULL_DISK, str(model), "--out", str(tmp_path / "bundle"), "target=avx2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 2, done.stderr
-    assert "no room on the disk of" in done.stderr
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_is_one_clear_error_and_nothing_is_sealed(
+    tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: the message and status 2."""
+    command = [str(root / "model"), "--out", str(tmp_path / "bundle"), "target=avx2"]
+    assert main(command) == 2
+    assert "no room on the disk of" in capsys.readouterr().err
     assert not (tmp_path / "bundle" / "manifest.json").exists()

@@ -1,6 +1,5 @@
 """The teacher cache: what is read is what the teacher shows, and a run that reads it learns the same."""
 
-import multiprocessing
 import os
 import resource
 import shutil
@@ -13,6 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from children import CHILDREN
 from safetensors.torch import load_file
 from tiny_models import make_bert, make_examples, make_tokenizer, save_teacher, seal_dataset
 
@@ -360,7 +360,7 @@ def test_a_killed_filling_goes_on(root):
     calm = train(root, "calm", cached=True, batch_size=8)
     kills = 0
     for number in range(1, 50):
-        process = multiprocessing.get_context("spawn").Process(target=train_in_child, args=(root,))
+        process = CHILDREN.Process(target=train_in_child, args=(root,))
         process.start()
         while process.is_alive() and len(list(root.glob("killed/checkpoints/teacher-cache/*/*.bin"))) < 4 * number:
             time.sleep(0.002)

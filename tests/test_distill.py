@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import multiprocessing
 import os
 import random
 import resource
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from children import CHILDREN
 from tiny_models import LABELS, make_bert, make_examples, make_tokenizer, save_teacher, seal_dataset
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -122,7 +122,7 @@ def run_killed(root: Path, delays) -> int:
     """Train in a child process, killing it after each delay in turn; returns how many kills hit it alive."""
     kills = 0
     for delay in [*delays, None]:
-        process = multiprocessing.get_context("spawn").Process(target=train_in_child, args=(root,))
+        process = CHILDREN.Process(target=train_in_child, args=(root,))
         process.start()
         if delay is None:
             process.join(300)
@@ -185,12 +185,11 @@ def die_while_writing(root: Path, checkpoint: int, share: float) -> None:
 @pytest.mark.long
 def test_a_kill_while_a_checkpoint_is_written_changes_no_bit(tmp_path):
     """Oracle: an undisturbed run; half a file, and a whole one that has not taken the old one's place."""
-    context = multiprocessing.get_context("spawn")
     for root in (tmp_path / "calm", tmp_path / "killed"):
         seal_dataset(root / "data", train=40)
         save_teacher(root / "pretrained", layers=2)
     for checkpoint, share in ((1, 0.5), (4, 0.0), (6, 0.5), (7, 1.0)):
-        process = context.Process(target=die_while_writing, args=(tmp_path / "killed", checkpoint, share))
+        process = CHILDREN.Process(target=die_while_writing, args=(tmp_path / "killed", checkpoint, share))
         process.start()
         process.join(120)
         assert process.exitcode == -signal.SIGKILL

@@ -1,7 +1,7 @@
-# Slow tests that compute and neither serve nor measure: two at a time.
+# Slow tests whose verdict hangs on no time, two at a time; those that measure have the machine to themselves.
 SIDE_BY_SIDE := $(addprefix tests/test_,$(addsuffix .py,bad_input benchmarks_cascade benchmarks_export bilingual cache \
-	ci_compress distill ecosystem evaluate_tasks export_data export_run loop mlm plan processes \
-	rows vocabulary_training))
+	ci_compress distill ecosystem evaluate_tasks export_data export_run loop mlm page pipeline plan processes \
+	report_page rows vocabulary_training))
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv

@@ -5,4 +5,6 @@ from multiprocessing.context import ForkServerContext
 
 CHILDREN: ForkServerContext = multiprocessing.get_context("forkserver")
 """Forks them from a process that has done nothing but import; a fork of the tests would have their threads' locks."""
-CHILDREN.set_forkserver_preload(["accelerate", "datasets", "transformers.models.bert.modeling_bert", "distill.run"])
+CHILDREN.set_forkserver_preload(
+    ["transformers.models.bert.modeling_bert", "distill.run", "export.run", "pipeline.commands"]
+)

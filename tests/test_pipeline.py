@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from children import CHILDREN
 from tiny_models import LABELS, make_examples, save_teacher
 
 from artifact.dataset import SPLITS
+from pipeline.__main__ import main
 from pipeline.results import Report
 
 ROOT = Path(__file__).parent.parent
@@ -64,16 +66,24 @@ def start(*arguments: str) -> subprocess.Popen:
     )  # fmt: skip
 
 
-def kill_when_begun(process: subprocess.Popen, directory: Path) -> None:
-    """`kill -9` the whole session while the stage of `directory` is at work."""
+def run_in_session(recipe: Path, out: Path) -> None:
+    """The command, leading a session."""
+    os.setsid()
+    sys.exit(main(["run", str(recipe), "--out", str(out)]))
+
+
+def kill_when_begun(recipe: Path, out: Path, stage: str) -> None:
+    """Run, and `kill -9` the whole session while that stage is at work."""
+    process = CHILDREN.Process(target=run_in_session, args=(recipe, out))
+    process.start()
     deadline = time.monotonic() + 180
-    while not (directory / "working.json").exists():
-        assert process.poll() is None, process.communicate()
+    while not (out / stage / "working.json").exists():
+        assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.join()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +92,7 @@ def finished(tmp_path_factory):
     root = tmp_path_factory.mktemp("pipeline")
     recipe, out, halves = write_recipe(root), root / "out", []
     for stage in (stage for stage in STAGES if stage not in BRIEF):
-        kill_when_begun(start("run", str(recipe), "--out", str(out)), out / stage)
+        kill_when_begun(recipe, out, stage)
         halves.append((stage, (out / stage / "manifest.json").exists()))
     process = start("run", str(recipe), "--out", str(out))
     stdout, stderr = process.communicate(timeout=300)

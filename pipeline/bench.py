@@ -21,7 +21,7 @@ from pipeline.bench_more import ask_gates
 from pipeline.bench_samples import keeping, speed_row, summarize
 from pipeline.gate_defaults import gates_of
 from pipeline.gate_measure import SPEED
-from pipeline.machine import fingerprint, load_average
+from pipeline.machine import fingerprint, load_average, tell_if_busy
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark, SpeedRow
 from pipeline.rows import measured_inputs, opener, threads_of
@@ -32,8 +32,6 @@ from serve.latency.in_process import Lose, Measured, measure
 from serve.threads import available_cores
 
 VERSION = 5
-QUIET_LOAD = 0.5
-"""Load average for each core, before we begin, above which a person is told."""
 
 
 def bench_stage(recipe: Recipe, root: Path) -> tuple[Stage, Work]:
@@ -70,8 +68,7 @@ def run_bench(config: BenchRequest, root: Path, out: Path) -> Mapping[str, Any]:
     """
     begun, load = time.perf_counter(), {"before": load_average()}
     check_threads(config.threads, available_cores())
-    if load["before"] > QUIET_LOAD * available_cores():
-        say(f"  the machine is busy (load {load['before']} before we began): ratios hold, milliseconds do not")
+    tell_if_busy(available_cores(), "ratios hold, milliseconds do not")
     inputs, absent = make_inputs(config, root), dict[str, str]()
     with keeping(out / RECORDS / "raw.jsonl") as keep:
         measured = measure(

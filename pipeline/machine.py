@@ -9,12 +9,16 @@ from typing import Any
 import psutil
 
 from artifact.manifest import installed_versions
+from artifact.progress import say
 from serve.cgroup import CGROUPS, MEMBERSHIP, granted_bytes, granted_cores
 from serve.threads import available_cores
 
 CPUINFO = Path("/proc/cpuinfo")
 HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
+
+QUIET_SHARE = 0.25
+"""Of the cores, at work for others before we begin, above which a person is told."""
 
 FLAGS = (
     "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
@@ -50,8 +54,24 @@ def fingerprint(cpuinfo: Path = CPUINFO, cgroups: Path = CGROUPS, membership: Pa
 
 
 def load_average() -> float:
-    """Processes that wanted a core in the last minute, on average: who else was at work before we began."""
+    """Processes that wanted a core in the last minute, on average; ours among them."""
     return round(os.getloadavg()[0], 2)
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """Of the cores this process may use, how many are at work while it sleeps for so long.
+
+    A load average looks back a minute, and calls busy what our own stage before this one did.
+    """
+    shares = psutil.cpu_percent(interval=seconds, percpu=True)
+    return sum(share for core, share in enumerate(shares) if core in os.sched_getaffinity(0)) / 100
+
+
+def tell_if_busy(cores: int, meaning: str) -> None:
+    """Tell a person that others keep over a quarter of `cores` at work, and what that means for what is measured."""
+    busy = busy_cores()
+    if busy > QUIET_SHARE * cores:
+        say(f"  others keep {busy:.1f} of {cores} cores busy: {meaning}")
 
 
 def _first_processor(cpuinfo: Path) -> dict[str, str]:

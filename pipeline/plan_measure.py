@@ -13,14 +13,12 @@ from artifact.dataset import read_info, read_split
 from artifact.digest import hash_file, hash_json
 from artifact.errors import BenchError, ModelError
 from artifact.manifest import write_json
-from artifact.progress import say
 from artifact.stage import Stage, Work
 from distill.config_starts import Checkpoint
 from distill.sources import locate
 from export.config import InstructionSet
 from export.instruction_set import resolve_target
-from pipeline.bench import QUIET_LOAD
-from pipeline.machine import fingerprint, load_average
+from pipeline.machine import fingerprint, load_average, tell_if_busy
 from pipeline.plan_config import PlanConfig
 from pipeline.plan_engine import Opening, PacedRound
 from pipeline.plan_race import Race, make_plan_workload, race_all, weigh_all
@@ -150,12 +148,11 @@ def _build_all(
 
 
 def _check_machine(threads: int) -> float:
-    """The load average before we began; tells a person when it is high. `BenchError` for more threads than cores."""
+    """The load average before we began; says when others are at work. `BenchError` for more threads than cores."""
     cores, load = available_cores(), load_average()
     if threads > cores:
         raise BenchError(f"plan.threads is {threads}, but this process may use {cores} cores", "set plan.threads")
-    if load > QUIET_LOAD * cores:
-        say(f"  the machine is busy (load {load} before we began): milliseconds will be those of a busy machine")
+    tell_if_busy(cores, "milliseconds will be those of a busy machine")
     return load
 
 

@@ -2,11 +2,15 @@
 
 import getpass
 import json
+import os
 import platform
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from serve_bundles import make_bundle
@@ -23,7 +27,7 @@ from pipeline.bench_http import services
 from pipeline.bench_more import ask_gates
 from pipeline.bench_samples import keeping, speed_row
 from pipeline.floor_fit import floor_stage
-from pipeline.machine import fingerprint, load_average
+from pipeline.machine import busy_cores, fingerprint, load_average, tell_if_busy
 from pipeline.pytorch import PyTorchEngine
 from pipeline.recipe import Recipe
 from pipeline.results import Benchmark
@@ -394,3 +398,17 @@ def test_the_fingerprint_is_stable_and_tells_nothing_private():
     assert not words & {platform.node(), getpass.getuser()}
     assert not [word for word in words if word.startswith("/")]
     assert load_average() >= 0
+
+
+def test_a_neighbour_is_seen_and_told_of(monkeypatch, capsys):
+    """Oracle: a process that burns a core; then shares made up, of cores that are ours and of one that is not."""
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as neighbour:
+        try:
+            assert busy_cores() > 0.25
+        finally:
+            neighbour.kill()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2})
+    for shares, told in (([30, 100, 10], ""), ([50, 0, 10], "others keep 0.6 of 2 cores busy: so what\n")):
+        monkeypatch.setattr(psutil, "cpu_percent", lambda shares=shares, **_: shares)
+        tell_if_busy(2, "so what")
+        assert capsys.readouterr().err.lstrip() == told

@@ -36,6 +36,7 @@ from serve.latency.plan import Round
 TEXTS = ["turn on the light", "play some jazz music please stop it now", "light"]
 SHORT = {
     "threads": 1, "rounds": 2, "calls_per_round": 3, "batch_size": 4, "texts": 10, "streams": 3, "queries_per_round": 2,
+    "openings": 1,
 }  # fmt: skip
 FASTER = {"metric": "latency_p50", "reference": "teacher/float32", "min_ratio": 2}
 

@@ -51,7 +51,7 @@ def write_recipe(root: Path) -> Path:
         "export": {"parity": {"int8_min_cosine": 0.5}},
         "rows": {"floors": ["bag-of-words", "static-embeddings"]},
         "cascade": {"student": "student/int8", "teacher": "teacher/float32", "agreement": 0.9},
-        "bench": {"rounds": 6, "calls_per_round": 20, "texts": 32, "threads": 1},
+        "bench": {"rounds": 6, "calls_per_round": 20, "texts": 32, "threads": 1, "openings": 1},
         "candidate": "student/int8",
         "gates": {"quality": {"metric": "quality", "reference": "teacher/float32", "min_ratio": 0.5}},
     }  # fmt: skip

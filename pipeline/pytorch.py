@@ -77,14 +77,15 @@ class PyTorchEngine:
         `BenchError` when it does not compile here.
         """
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        import torch
-        from transformers import AutoTokenizer
-
-        torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
         try:
             about = json.loads((directory / "understudy.json").read_text(encoding="utf-8"))
             max_tokens = int(about["max_tokens"])
             weights = (directory / "model.safetensors").stat().st_size
+
+            import torch  # takes seconds, which a missing model should not
+            from transformers import AutoTokenizer
+
+            torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
             attention = {"attn_implementation": "eager"} if form == "eager" else {}
             opened = open_model(directory, **attention)
             tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)  # type: ignore[no-untyped-call]  # theirs

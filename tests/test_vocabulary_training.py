@@ -57,7 +57,7 @@ def test_the_same_text_gives_the_same_bytes(tmp_path, kind):
         assert saved(train(ALL, kind=kind)[0], tmp_path / str(number)) == first
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_another_process_gives_the_same_bytes(tmp_path):
     """Oracle: three processes of their own, with as many hash seeds and numbers of threads."""
     code = (

@@ -9,11 +9,12 @@ inference mode, the same threads, a fast tokenizer, padding to the longest text,
 whole model through `torch.compile`.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -77,20 +78,18 @@ class PyTorchEngine:
         `BenchError` when it does not compile here.
         """
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
-        try:
+        with _loading(directory):
             about = json.loads((directory / "understudy.json").read_text(encoding="utf-8"))
             max_tokens = int(about["max_tokens"])
             weights = (directory / "model.safetensors").stat().st_size
+        import torch  # takes seconds, which a missing model should not
+        from transformers import AutoTokenizer
 
-            import torch  # takes seconds, which a missing model should not
-            from transformers import AutoTokenizer
-
-            torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
-            attention = {"attn_implementation": "eager"} if form == "eager" else {}
+        torch.set_num_threads(plan_threads(threads=threads).intra_op_threads)
+        attention = {"attn_implementation": "eager"} if form == "eager" else {}
+        with _loading(directory):
             opened = open_model(directory, **attention)
             tokenizer = AutoTokenizer.from_pretrained(directory, use_fast=True)  # type: ignore[no-untyped-call]  # theirs
-        except (OSError, KeyError, ValueError) as error:
-            raise ModelError(f"{directory} does not load in PyTorch: {str(error).splitlines()[0]}") from None
         engine = cls(
             name=pytorch_row(about.get("name", directory.name), form),
             labels=opened.labels,
@@ -173,6 +172,14 @@ class PyTorchEngine:
             for name, arrays in self.compute(tokens.encodings[start : start + rows], wide=True).items():
                 computed.setdefault(name, []).extend(arrays)
         return outputs_of(self, tokens, computed, width * len(tokens.encodings))
+
+
+@contextlib.contextmanager
+def _loading(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, KeyError, ValueError) as error:
+        raise ModelError(f"{directory} does not load in PyTorch: {str(error).splitlines()[0]}") from None
 
 
 def compile_model(model: "PreTrainedModel") -> "PreTrainedModel":

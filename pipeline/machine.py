@@ -64,7 +64,8 @@ def busy_cores(seconds: float = 0.5) -> float:
     A load average looks back a minute, and calls busy what our own stage before this one did.
     """
     shares = psutil.cpu_percent(interval=seconds, percpu=True)
-    return sum(share for core, share in enumerate(shares) if core in os.sched_getaffinity(0)) / 100
+    ours = os.sched_getaffinity(0)
+    return sum(share for core, share in enumerate(shares) if core in ours) / 100
 
 
 def tell_if_busy(cores: int, meaning: str) -> None:

@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """What was imported stays: no later collection goes through it, which was a sixth of the suite's time."""
+    """What was imported stays: no later collection need go through it."""
     gc.collect()
     gc.freeze()
     gc.enable()

@@ -1,5 +1,6 @@
 """The whole pipeline with tiny models: killed in every stage, run to its end, fresh after that, served and verified."""
 
+import contextlib
 import json
 import os
 import signal
@@ -77,13 +78,16 @@ def kill_when_begun(recipe: Path, out: Path, stage: str) -> None:
     process = CHILDREN.Process(target=run_in_session, args=(recipe, out))
     process.start()
     deadline = time.monotonic() + 180
-    while not (out / stage / "working.json").exists():
-        assert process.is_alive()
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.join()
+    try:
+        while not (out / stage / "working.json").exists():
+            assert process.is_alive(), f"ended before {stage} began, with {process.exitcode}"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        time.sleep(0.05)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.join()
 
 
 @pytest.fixture(scope="module")
